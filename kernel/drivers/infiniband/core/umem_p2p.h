@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
+/*
+ * Memory regions in the memory of other PCI devices
+ */
+#ifndef _UMEM_P2P_H
+#define _UMEM_P2P_H
+
+#include <linux/err.h>
+#include <linux/types.h>
+
+struct ib_device;
+struct ib_umem;
+
+#ifdef CONFIG_INFINIBAND_UMEM_P2P
+struct ib_umem *ib_umem_p2p_get(struct ib_device *device, unsigned long addr,
+				size_t size, int access, int pin_err);
+void ib_umem_p2p_release(struct ib_umem *umem);
+#else
+static inline struct ib_umem *ib_umem_p2p_get(struct ib_device *device,
+					      unsigned long addr, size_t size,
+					      int access, int pin_err)
+{
+	return ERR_PTR(pin_err);
+}
+
+static inline void ib_umem_p2p_release(struct ib_umem *umem) { }
+#endif
+
+#endif /* _UMEM_P2P_H */

@@ -1,0 +1,667 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
+/*
+ * simhca: registers, doorbells, rings and commands of the simulated HCA.
+ *
+ * The one statement of the interface between the device and its software. The kernel driver,
+ * the rdma-core provider, the device process and the tests all include this file.
+ *
+ * Everything in memory and in registers is little endian unless a field says otherwise.
+ * Addresses in commands are DMA addresses: what the DMA API of the host gave for this function.
+ */
+#ifndef SIMHCA_HW_H
+#define SIMHCA_HW_H
+
+#include <linux/types.h>
+
+/* ---- PCI identity ------------------------------------------------------------------------- */
+
+#define SIMHCA_PCI_VENDOR_ID		0x1b36	/* Red Hat, the vendor of QEMU's own devices */
+#define SIMHCA_PCI_DEVICE_ID		0x52d0	/* not registered: a simulation only */
+#define SIMHCA_PCI_CLASS		0x020700	/* network controller, InfiniBand */
+
+#define SIMHCA_PAGE_SIZE		4096
+
+/* ---- BAR 0: registers, every access is a message to the device process --------------------- */
+
+#define SIMHCA_BAR_REGS			0
+#define SIMHCA_BAR_REGS_SIZE		0x4000
+#define SIMHCA_REGS_PAGE		0x0000
+#define SIMHCA_KICK_PAGE		0x1000	/* page that may be mapped into processes */
+#define SIMHCA_MSIX_TABLE		0x2000
+#define SIMHCA_MSIX_PBA			0x3000
+#define SIMHCA_NUM_VECTORS		16	/* 0: commands and asynchronous events, 1..: completions */
+
+/* Registers of SIMHCA_REGS_PAGE; width in bits, RO/RW. A device that is gone reads all ones. */
+#define SIMHCA_REG_MAGIC		0x00	/* 32 RO  SIMHCA_MAGIC */
+#define SIMHCA_REG_VERSION		0x04	/* 32 RO  SIMHCA_VERSION */
+#define SIMHCA_REG_STATUS		0x08	/* 32 RO  SIMHCA_STATUS_* */
+#define SIMHCA_REG_CTRL			0x0c	/* 32 RW  SIMHCA_CTRL_* */
+#define SIMHCA_REG_MAC			0x10	/* 64 RO  bytes 0-5: MAC address, first octet in bits 0-7 */
+#define SIMHCA_REG_CMDQ_BASE		0x20	/* 64 RW  address of the command ring, page aligned */
+#define SIMHCA_REG_RSPQ_BASE		0x28	/* 64 RW  address of the response ring, page aligned */
+#define SIMHCA_REG_CMDQ_LOG_SIZE	0x30	/* 32 RW  log2 of entries in each, 1..SIMHCA_CMDQ_MAX_LOG */
+
+#define SIMHCA_MAGIC			0x484d4953	/* "SIMH" */
+#define SIMHCA_VERSION			1
+#define SIMHCA_CMDQ_MAX_LOG		8
+
+#define SIMHCA_STATUS_ENABLED		(1u << 0)	/* rings accepted, commands are served */
+#define SIMHCA_STATUS_FATAL		(1u << 1)	/* stopped; only a reset helps */
+
+/* Writing ENABLE=1 takes the ring addresses; writing 0 is a reset: every object is gone. */
+#define SIMHCA_CTRL_ENABLE		(1u << 0)
+
+/* Any 32-bit write to SIMHCA_KICK_PAGE wakes a sleeping device. The value is ignored. */
+#define SIMHCA_KICK_REG			0x00
+
+/* ---- BAR 2: doorbells, shared memory, an access is a plain load or store ------------------- */
+
+#define SIMHCA_BAR_DB			2
+#define SIMHCA_MAX_UARS			1024	/* pages, the first two included; a power of two */
+#define SIMHCA_BAR_DB_SIZE		(SIMHCA_MAX_UARS * SIMHCA_PAGE_SIZE)
+#define SIMHCA_STATUS_UAR		0	/* struct simhca_status_page, written by the device */
+#define SIMHCA_KERNEL_UAR		1	/* UAR of the kernel driver */
+#define SIMHCA_FIRST_USER_UAR		2
+
+/**
+ * struct simhca_status_page - what the device tells everybody; software must map it read only
+ * @asleep: 1 while the device does not look at doorbells and needs a kick
+ * @fatal: 1 once the device has stopped (%SIMHCA_STATUS_FATAL)
+ */
+struct simhca_status_page {
+	__le32 asleep;
+	__le32 fatal;
+};
+
+/* Objects a UAR page has doorbells for. An object has one slot in one UAR for its whole life. */
+#define SIMHCA_UAR_QP_SLOTS		256
+#define SIMHCA_UAR_CQ_SLOTS		128
+#define SIMHCA_UAR_SRQ_SLOTS		64
+#define SIMHCA_UAR_EQ_SLOTS		32	/* used in SIMHCA_KERNEL_UAR only */
+#define SIMHCA_QPS_PER_GROUP		8
+#define SIMHCA_UAR_QP_GROUPS		(SIMHCA_UAR_QP_SLOTS / SIMHCA_QPS_PER_GROUP)
+
+/**
+ * struct simhca_qp_db - doorbell of a QP
+ * @sq_pi: send WQEs posted since the QP left RESET, modulo 2^32
+ * @rq_pi: receive WQEs posted since then, modulo 2^32; needs no group byte, no kick
+ */
+struct simhca_qp_db {
+	__le32 sq_pi;
+	__le32 rq_pi;
+};
+
+/* Bit 0 of simhca_cq_db.arm: solicited completions only; bits 1-31: sequence number. */
+#define SIMHCA_CQ_ARM_SOLICITED		(1u << 0)
+#define SIMHCA_CQ_ARM_SEQ_SHIFT		1
+
+/**
+ * struct simhca_cq_db - doorbell of a CQ
+ * @ci: CQEs consumed since creation, modulo 2^32. A CQE that finds the ring full is a CQ overrun.
+ * @arm: each new sequence number asks for one event, on the next CQE. Starts as 0, not armed.
+ *       Software stores @arm, executes a full barrier, and polls once more; the device stores the
+ *       CQE, executes a full barrier, and loads @arm: one of the two sees the other.
+ */
+struct simhca_cq_db {
+	__le32 ci;
+	__le32 arm;
+};
+
+/**
+ * struct simhca_srq_db - doorbell of an SRQ
+ * @pi: receive WQEs posted since creation, modulo 2^32
+ * @reserved: 0
+ */
+struct simhca_srq_db {
+	__le32 pi;
+	__le32 reserved;
+};
+
+/**
+ * struct simhca_uar - one page of BAR 2
+ * @qp: QP slots
+ * @cq: CQ slots
+ * @srq: SRQ slots
+ * @sq_group: byte g is set to 1 after a @sq_pi in QP slots 8g..8g+7 was advanced. The device sets
+ *            it to 0, executes a full barrier and loads the eight slots.
+ * @reserved0: 0
+ * @cmdq_pi: commands posted since enable, modulo 2^32 (SIMHCA_KERNEL_UAR only)
+ * @reserved1: 0
+ * @eq_ci: EQEs consumed since creation, modulo 2^32, by EQ number (SIMHCA_KERNEL_UAR only)
+ *
+ * To post to an SQ, or a command: store the entries; store barrier; store the producer index; (SQ
+ * only) store barrier, store 1 into the group byte; full barrier; load
+ * &simhca_status_page.asleep; if it is not 0 write to the kick page.
+ */
+struct simhca_uar {
+	struct simhca_qp_db qp[SIMHCA_UAR_QP_SLOTS];
+	struct simhca_cq_db cq[SIMHCA_UAR_CQ_SLOTS];
+	struct simhca_srq_db srq[SIMHCA_UAR_SRQ_SLOTS];
+	__u8 sq_group[SIMHCA_UAR_QP_GROUPS];
+	__u8 reserved0[0xe0];
+	__le32 cmdq_pi;
+	__u8 reserved1[0x3c];
+	__le32 eq_ci[SIMHCA_UAR_EQ_SLOTS];
+	__u8 reserved2[0x40];
+};
+
+/* ---- memory described to the device -------------------------------------------------------- */
+
+/**
+ * struct simhca_seg - a run of DMA addresses
+ * @addr: first DMA address; any alignment
+ * @len: bytes, not 0
+ */
+struct simhca_seg {
+	__le64 addr;
+	__le64 len;
+};
+
+#define SIMHCA_SEGS_PER_CHUNK		255
+
+/**
+ * struct simhca_seg_chunk - a page of segments, chained
+ * @next: DMA address of the next chunk, page aligned; 0 in the last one
+ * @nsegs: valid entries of @segs, 1..SIMHCA_SEGS_PER_CHUNK
+ * @reserved: 0
+ * @segs: the segments, in order
+ */
+struct simhca_seg_chunk {
+	__le64 next;
+	__le32 nsegs;
+	__le32 reserved;
+	struct simhca_seg segs[SIMHCA_SEGS_PER_CHUNK];
+};
+
+/**
+ * struct simhca_sgl - a buffer
+ * @addr: @nsegs == 1: DMA address of the buffer; otherwise of the first &struct simhca_seg_chunk
+ * @length: bytes of the buffer, the sum of all segments
+ * @nsegs: segments in all, at most SIMHCA_MAX_SEGS; 0: no buffer
+ * @reserved: 0
+ *
+ * The device reads the chunks while it executes the command; they may be freed afterwards.
+ */
+struct simhca_sgl {
+	__le64 addr;
+	__le64 length;
+	__le32 nsegs;
+	__le32 reserved;
+};
+
+#define SIMHCA_MAX_SEGS			(1u << 26)
+
+/* ---- limits (also told by SIMHCA_CMD_QUERY_DEV, which is what software must use) ------------ */
+
+#define SIMHCA_MAX_QPS			(1u << 16)	/* QP numbers 2..MAX-1; 0 and 1 are special QPs */
+#define SIMHCA_MAX_CQS			(1u << 16)	/* CQ numbers 1..MAX-1 */
+#define SIMHCA_MAX_SRQS			(1u << 16)
+#define SIMHCA_MAX_MRS			(1u << 20)	/* key index 1..MAX-1 */
+#define SIMHCA_MAX_PDS			(1u << 16)	/* PD numbers 1..MAX-1 */
+#define SIMHCA_MAX_LOG_WR		15	/* log2 of WQEs of a queue */
+#define SIMHCA_MAX_LOG_CQE		22
+#define SIMHCA_MAX_SGE			16
+#define SIMHCA_MAX_INLINE		256	/* bytes */
+#define SIMHCA_MAX_MSG			(1u << 31)	/* bytes */
+#define SIMHCA_MAX_RD_ATOMIC		128
+#define SIMHCA_GID_TABLE_LEN		128
+#define SIMHCA_MAX_EQS			SIMHCA_UAR_EQ_SLOTS
+
+/* A key is (index << 8) | variant; lkey and rkey of an MR are the same number. */
+#define SIMHCA_KEY_INDEX_SHIFT		8
+#define SIMHCA_KEY_VARIANT_MASK		0xffu
+
+/* ---- command ring ---------------------------------------------------------------------------- */
+
+enum simhca_cmd_opcode {
+	SIMHCA_CMD_QUERY_DEV	= 1,	/* out: struct simhca_dev_attr */
+	SIMHCA_CMD_CREATE_EQ	= 2,
+	SIMHCA_CMD_DESTROY_EQ	= 3,
+	SIMHCA_CMD_SET_GID	= 4,
+	SIMHCA_CMD_CREATE_MR	= 5,
+	SIMHCA_CMD_DESTROY_MR	= 6,
+	SIMHCA_CMD_CREATE_CQ	= 7,
+	SIMHCA_CMD_DESTROY_CQ	= 8,
+	SIMHCA_CMD_CREATE_QP	= 9,
+	SIMHCA_CMD_MODIFY_QP	= 10,
+	SIMHCA_CMD_QUERY_QP	= 11,	/* out: struct simhca_qp_attr */
+	SIMHCA_CMD_DESTROY_QP	= 12,
+	SIMHCA_CMD_QUERY_STATS	= 13,	/* out: struct simhca_stats */
+};
+
+enum simhca_cmd_status {
+	SIMHCA_CMD_OK		= 0,
+	SIMHCA_CMD_EINVAL	= 1,	/* a field is out of range, or fields contradict each other */
+	SIMHCA_CMD_ENOENT	= 2,	/* no such object */
+	SIMHCA_CMD_EEXIST	= 3,	/* the number is in use */
+	SIMHCA_CMD_EBUSY	= 4,	/* still referenced */
+	SIMHCA_CMD_ENOMEM	= 5,
+	SIMHCA_CMD_EFAULT	= 6,	/* an address is not one the device was given */
+	SIMHCA_CMD_EOPNOTSUPP	= 7,	/* unknown command or option */
+	SIMHCA_CMD_ENETUNREACH	= 8,	/* RTR: no port has the destination GID */
+};
+
+/**
+ * struct simhca_cmd_create_eq - create an event queue
+ * @eqn: its number, below SIMHCA_MAX_EQS; also its slot in &simhca_uar.eq_ci
+ * @vector: MSI-X vector it triggers when an EQE was written
+ * @log_size: log2 of entries
+ * @ring: the ring, entries &struct simhca_eqe, zeroed by software, exactly as long as they need
+ */
+struct simhca_cmd_create_eq {
+	__le32 eqn;
+	__le32 vector;
+	__le32 log_size;
+	__le32 reserved;
+	struct simhca_sgl ring;
+};
+
+/* Payload of every DESTROY command: @id is eqn, key, cqn or qpn. A whole key is compared. */
+struct simhca_cmd_destroy {
+	__le32 id;
+};
+
+/**
+ * struct simhca_cmd_set_gid - set or clear an entry of the GID table
+ * @index: entry
+ * @valid: 1 set, 0 clear
+ * @gid: the GID, network order
+ * @mac: source MAC address
+ */
+struct simhca_cmd_set_gid {
+	__le32 index;
+	__u8 valid;
+	__u8 reserved[3];
+	__u8 gid[16];
+	__u8 mac[6];
+	__u8 reserved1[2];
+};
+
+/* Rights of memory, and of the peer at a QP (simhca_qp_attr.access). Local read always is. */
+#define SIMHCA_ACCESS_LOCAL_WRITE	(1u << 0)
+#define SIMHCA_ACCESS_REMOTE_WRITE	(1u << 1)
+#define SIMHCA_ACCESS_REMOTE_READ	(1u << 2)
+#define SIMHCA_ACCESS_REMOTE_ATOMIC	(1u << 3)
+
+/* The MR covers every DMA address the function can reach: IOVA = DMA address (get_dma_mr). */
+#define SIMHCA_MR_DMA			(1u << 0)
+
+/**
+ * struct simhca_cmd_create_mr - create a memory region
+ * @key: lkey and rkey; the index must be free
+ * @pdn: protection domain
+ * @access: SIMHCA_ACCESS_*
+ * @flags: SIMHCA_MR_*
+ * @iova: address of its first byte in work requests
+ * @length: bytes, not 0, equal to @sgl.length
+ * @sgl: the memory (ignored with SIMHCA_MR_DMA)
+ */
+struct simhca_cmd_create_mr {
+	__le32 key;
+	__le32 pdn;
+	__le32 access;
+	__le32 flags;
+	__le64 iova;
+	__le64 length;
+	struct simhca_sgl sgl;
+};
+
+/**
+ * struct simhca_cmd_create_cq - create a completion queue
+ * @cqn: its number
+ * @eqn: EQ for its events
+ * @uar: UAR of its doorbell
+ * @slot: and the slot there
+ * @log_size: log2 of entries
+ * @ring: entries &struct simhca_cqe, zeroed by software, exactly as long as they need
+ */
+struct simhca_cmd_create_cq {
+	__le32 cqn;
+	__le32 eqn;
+	__le32 uar;
+	__le32 slot;
+	__le32 log_size;
+	__le32 reserved;
+	struct simhca_sgl ring;
+};
+
+enum simhca_qp_type {
+	SIMHCA_QPT_RC		= 2,	/* numbered as enum ibv_qp_type */
+};
+
+/**
+ * struct simhca_cmd_create_qp - create a queue pair, in state RESET
+ * @qpn: its number
+ * @type: &enum simhca_qp_type
+ * @pdn: protection domain
+ * @send_cqn: CQ for @sq
+ * @recv_cqn: CQ for @rq
+ * @srqn: 0 (no SRQ)
+ * @uar: UAR of its doorbell
+ * @slot: and the slot there
+ * @sq_log_size: log2 of entries of @sq
+ * @sq_log_stride: log2 of bytes of an entry of @sq, 6..9
+ * @rq_log_size: log2 of entries of @rq
+ * @rq_log_stride: log2 of bytes of an entry of @rq, 5..9
+ * @sq: send queue, entries &struct simhca_sq_wqe
+ * @rq: receive queue, entries &struct simhca_rq_wqe; no buffer: no receive queue
+ */
+struct simhca_cmd_create_qp {
+	__le32 qpn;
+	__le32 type;
+	__le32 pdn;
+	__le32 send_cqn;
+	__le32 recv_cqn;
+	__le32 srqn;
+	__le32 uar;
+	__le32 slot;
+	__u8 sq_log_size;
+	__u8 sq_log_stride;
+	__u8 rq_log_size;
+	__u8 rq_log_stride;
+	__le32 reserved;
+	struct simhca_sgl sq;
+	struct simhca_sgl rq;
+};
+
+enum simhca_qp_state {			/* numbered as enum ibv_qp_state */
+	SIMHCA_QPS_RESET	= 0,
+	SIMHCA_QPS_INIT		= 1,
+	SIMHCA_QPS_RTR		= 2,
+	SIMHCA_QPS_RTS		= 3,
+	SIMHCA_QPS_SQD		= 4,
+	SIMHCA_QPS_SQE		= 5,
+	SIMHCA_QPS_ERR		= 6,
+};
+
+/* simhca_qp_attr.mask: which fields MODIFY_QP takes */
+#define SIMHCA_QP_STATE			(1u << 0)
+#define SIMHCA_QP_ACCESS		(1u << 1)
+#define SIMHCA_QP_QKEY			(1u << 2)
+#define SIMHCA_QP_AV			(1u << 3)	/* dgid, dmac, sgid_index, hop_limit, tclass */
+#define SIMHCA_QP_PATH_MTU		(1u << 4)
+#define SIMHCA_QP_TIMEOUT		(1u << 5)
+#define SIMHCA_QP_RETRY_CNT		(1u << 6)
+#define SIMHCA_QP_RNR_RETRY		(1u << 7)
+#define SIMHCA_QP_MIN_RNR_TIMER		(1u << 8)
+#define SIMHCA_QP_RQ_PSN		(1u << 9)
+#define SIMHCA_QP_SQ_PSN		(1u << 10)
+#define SIMHCA_QP_MAX_RD_ATOMIC		(1u << 11)
+#define SIMHCA_QP_MAX_DEST_RD_ATOMIC	(1u << 12)
+#define SIMHCA_QP_DEST_QPN		(1u << 13)
+#define SIMHCA_QP_ALL			((1u << 14) - 1)
+
+/**
+ * struct simhca_qp_attr - attributes of a QP; MODIFY_QP takes it, QUERY_QP gives it
+ * @qpn: the QP
+ * @mask: MODIFY_QP: which fields are taken, SIMHCA_QP_*
+ * @state: &enum simhca_qp_state
+ * @path_mtu: numbered as enum ibv_mtu
+ * @timeout: local ACK timeout, 4.096 us * 2^timeout, 0: infinite
+ * @retry_cnt: 0..7
+ * @rnr_retry: 0..7, 7: for ever
+ * @min_rnr_timer: code of IBTA 9.7.5.2.8, 0..31
+ * @hop_limit: of the GRH
+ * @tclass: of the GRH
+ * @access: SIMHCA_ACCESS_REMOTE_*
+ * @qkey: of UD
+ * @dest_qpn: the peer
+ * @rq_psn: 24 bits
+ * @sq_psn: 24 bits
+ * @max_rd_atomic: reads and atomics outstanding as requester
+ * @max_dest_rd_atomic: and as responder
+ * @sgid_index: entry of the GID table
+ * @dgid: GID of the peer, network order
+ * @dmac: MAC address of the peer
+ */
+struct simhca_qp_attr {
+	__le32 qpn;
+	__le32 mask;
+	__u8 state;
+	__u8 path_mtu;
+	__u8 timeout;
+	__u8 retry_cnt;
+	__u8 rnr_retry;
+	__u8 min_rnr_timer;
+	__u8 hop_limit;
+	__u8 tclass;
+	__le32 access;
+	__le32 qkey;
+	__le32 dest_qpn;
+	__le32 rq_psn;
+	__le32 sq_psn;
+	__le16 max_rd_atomic;
+	__le16 max_dest_rd_atomic;
+	__le32 sgid_index;
+	__u8 dgid[16];
+	__u8 dmac[6];
+	__u8 reserved[2];
+};
+
+/* Payload of QUERY_QP. */
+struct simhca_cmd_query_qp {
+	__le32 qpn;
+};
+
+/**
+ * struct simhca_cmd - entry of the command ring
+ * @opcode: &enum simhca_cmd_opcode
+ * @reserved: 0
+ * @token: repeated in the response
+ * @out_addr: DMA address of the output, for commands that have one
+ * @payload: the command's own structure, by name (all DESTROY commands: @destroy)
+ */
+struct simhca_cmd {
+	__le16 opcode;
+	__le16 reserved;
+	__le32 token;
+	__le64 out_addr;
+	union {
+		struct simhca_cmd_create_eq create_eq;
+		struct simhca_cmd_destroy destroy;
+		struct simhca_cmd_set_gid set_gid;
+		struct simhca_cmd_create_mr create_mr;
+		struct simhca_cmd_create_cq create_cq;
+		struct simhca_cmd_create_qp create_qp;
+		struct simhca_qp_attr modify_qp;
+		struct simhca_cmd_query_qp query_qp;
+		__u8 raw[112];
+	} payload;
+};
+
+/**
+ * struct simhca_rsp - entry of the response ring; entry i answers command i
+ * @status: &enum simhca_cmd_status
+ * @opcode: of the command
+ * @token: of the command
+ * @reserved: 0
+ * @phase: written last: 1 on the first pass over the ring, then 0, then 1, ...
+ */
+struct simhca_rsp {
+	__le16 status;
+	__le16 opcode;
+	__le32 token;
+	__u8 reserved[7];
+	__u8 phase;
+};
+
+/**
+ * struct simhca_dev_attr - output of SIMHCA_CMD_QUERY_DEV
+ * @fw_ver: version of the device process, as ib_device_attr.fw_ver
+ * @max_mr_size: bytes
+ * @max_qp: and the others: numbers of objects, entries, bytes as in the SIMHCA_MAX_* above
+ */
+struct simhca_dev_attr {
+	__le64 fw_ver;
+	__le64 max_mr_size;
+	__le32 max_qp;
+	__le32 max_cq;
+	__le32 max_mr;
+	__le32 max_pd;
+	__le32 max_srq;
+	__le32 max_log_wr;
+	__le32 max_log_cqe;
+	__le32 max_sge;
+	__le32 max_inline;
+	__le32 max_msg;
+	__le32 max_rd_atomic;
+	__le32 gid_table_len;
+	__le32 max_eq;
+	__le32 num_vectors;
+};
+
+/* Output of SIMHCA_CMD_QUERY_STATS: counts since enable. */
+struct simhca_stats {
+	__le64 tx_wrs;		/* send WQEs executed */
+	__le64 tx_bytes;	/* payload bytes sent, written or read by them */
+	__le64 rx_msgs;		/* SENDs and WRITEs with immediate received */
+	__le64 rx_bytes;	/* payload bytes of them */
+	__le64 cqes;		/* completions written */
+	__le64 cqe_errors;	/* of these, with a status other than success */
+	__le64 rnr_naks;	/* receiver-not-ready answers given */
+	__le64 translate_faults;	/* DMA addresses that lay outside the granted regions */
+	__le64 wakeups;		/* times the device was woken */
+	__le64 events;		/* EQEs written */
+};
+
+/* ---- work queues ------------------------------------------------------------------------------- */
+
+enum simhca_wr_opcode {			/* numbered as enum ibv_wr_opcode */
+	SIMHCA_WR_RDMA_WRITE		= 0,
+	SIMHCA_WR_RDMA_WRITE_WITH_IMM	= 1,
+	SIMHCA_WR_SEND			= 2,
+	SIMHCA_WR_SEND_WITH_IMM		= 3,
+	SIMHCA_WR_RDMA_READ		= 4,
+	SIMHCA_WR_ATOMIC_CMP_AND_SWP	= 5,
+	SIMHCA_WR_ATOMIC_FETCH_AND_ADD	= 6,
+};
+
+#define SIMHCA_WR_FENCE			(1u << 0)	/* wait for earlier reads and atomics */
+#define SIMHCA_WR_SIGNALED		(1u << 1)
+#define SIMHCA_WR_SOLICITED		(1u << 2)
+#define SIMHCA_WR_INLINE		(1u << 3)	/* data instead of SGEs, @inline_len bytes */
+
+/* A part of a buffer. @length 0 is an empty part, unlike in IBTA's encoding. */
+struct simhca_sge {
+	__le64 addr;
+	__le32 length;
+	__le32 lkey;
+};
+
+/**
+ * struct simhca_sq_wqe - head of an entry of a send queue; SGEs or inline data follow
+ * @opcode: &enum simhca_wr_opcode
+ * @flags: SIMHCA_WR_*
+ * @num_sge: SGEs that follow, 0 with SIMHCA_WR_INLINE
+ * @imm_data: immediate data, network order, passed on as it is
+ * @inline_len: bytes of inline data that follow
+ * @rkey: of the remote memory
+ * @remote_addr: of the remote memory; 8-byte aligned for atomics
+ * @compare_add: operand of FETCH_AND_ADD, comparand of CMP_AND_SWP
+ * @swap: new value of CMP_AND_SWP
+ * @reserved: 0
+ */
+struct simhca_sq_wqe {
+	__u8 opcode;
+	__u8 flags;
+	__le16 num_sge;
+	__be32 imm_data;
+	__le32 inline_len;
+	__le32 rkey;
+	__le64 remote_addr;
+	__le64 compare_add;
+	__le64 swap;
+	__u8 reserved[24];
+};
+
+/**
+ * struct simhca_rq_wqe - head of an entry of a receive queue; SGEs follow
+ * @num_sge: SGEs that follow
+ * @reserved: 0
+ */
+struct simhca_rq_wqe {
+	__le32 num_sge;
+	__u8 reserved[12];
+};
+
+/* ---- completions and events ---------------------------------------------------------------- */
+
+enum simhca_wc_status {			/* numbered as enum ibv_wc_status */
+	SIMHCA_WC_SUCCESS		= 0,
+	SIMHCA_WC_LOC_LEN_ERR		= 1,
+	SIMHCA_WC_LOC_QP_OP_ERR		= 2,
+	SIMHCA_WC_LOC_PROT_ERR		= 4,
+	SIMHCA_WC_WR_FLUSH_ERR		= 5,
+	SIMHCA_WC_MW_BIND_ERR		= 6,
+	SIMHCA_WC_LOC_ACCESS_ERR	= 8,
+	SIMHCA_WC_REM_INV_REQ_ERR	= 9,
+	SIMHCA_WC_REM_ACCESS_ERR	= 10,
+	SIMHCA_WC_REM_OP_ERR		= 11,
+	SIMHCA_WC_RETRY_EXC_ERR		= 12,
+	SIMHCA_WC_RNR_RETRY_EXC_ERR	= 13,
+	SIMHCA_WC_FATAL_ERR		= 18,
+	SIMHCA_WC_GENERAL_ERR		= 21,
+};
+
+#define SIMHCA_CQE_RECV			(1u << 0)	/* of a receive queue */
+#define SIMHCA_CQE_IMM			(1u << 1)	/* @imm_data is valid */
+
+/**
+ * struct simhca_cqe - entry of a completion queue
+ * @qpn: the QP
+ * @wqe_index: number of the WQE in its queue since RESET, modulo 2^32; completions of a send
+ *             queue complete all earlier unsignaled WQEs too
+ * @byte_len: bytes received (receive), read (RDMA READ, atomics)
+ * @imm_data: network order
+ * @vendor_err: which check failed; for people only
+ * @opcode: &enum simhca_wr_opcode of the work request, for receives that of the sender
+ * @status: &enum simhca_wc_status
+ * @flags: SIMHCA_CQE_*
+ * @reserved: 0
+ * @phase: written last: 1 on the first pass over the ring, then 0, then 1, ...
+ */
+struct simhca_cqe {
+	__le32 qpn;
+	__le32 wqe_index;
+	__le32 byte_len;
+	__be32 imm_data;
+	__le32 vendor_err;
+	__u8 opcode;
+	__u8 status;
+	__u8 flags;
+	__u8 reserved[8];
+	__u8 phase;
+};
+
+enum simhca_event {
+	SIMHCA_EVENT_COMP		= 1,	/* id: cqn */
+	SIMHCA_EVENT_CQ_ERR		= 2,	/* id: cqn; overrun or ring not reachable */
+	SIMHCA_EVENT_QP_FATAL		= 3,	/* id: qpn */
+	SIMHCA_EVENT_QP_REQ_ERR		= 4,	/* id: qpn; responder got an invalid request */
+	SIMHCA_EVENT_QP_ACCESS_ERR	= 5,	/* id: qpn; responder refused an access */
+	SIMHCA_EVENT_COMM_EST		= 6,	/* id: qpn; message arrived in RTR */
+	SIMHCA_EVENT_SQ_DRAINED		= 7,	/* id: qpn */
+	SIMHCA_EVENT_LAST_WQE		= 8,	/* id: qpn; with SRQ */
+	SIMHCA_EVENT_DEV_FATAL		= 9,	/* id: 0 */
+};
+
+/**
+ * struct simhca_eqe - entry of an event queue
+ * @event: &enum simhca_event
+ * @id: number of the object
+ * @reserved: 0
+ * @phase: written last: 1 on the first pass over the ring, then 0, then 1, ...
+ *
+ * EQ 0 gets asynchronous events; completion events go to the EQ of the CQ. When a ring is full
+ * the device keeps the event until @eq_ci moves; it loses none.
+ */
+struct simhca_eqe {
+	__le32 event;
+	__le32 id;
+	__u8 reserved[7];
+	__u8 phase;
+};
+
+#define SIMHCA_ASYNC_EQN		0
+
+#endif /* SIMHCA_HW_H */

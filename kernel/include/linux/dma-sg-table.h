@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * DMA-only scatter/gather lists of user memory that has no struct page
+ */
+#ifndef _LINUX_DMA_SG_TABLE_H
+#define _LINUX_DMA_SG_TABLE_H
+
+#include <linux/err.h>
+#include <linux/scatterlist.h>
+#include <linux/types.h>
+
+struct device;
+struct dma_sg_range;
+
+/**
+ * struct dma_sg_table - a DMA mapped list without struct page
+ * @sgt:	the list. Only sg_dma_address() and sg_dma_len() of its @sgt.nents
+ *		entries are valid: there are no page pointers, @sgt.orig_nents is 0,
+ *		and nothing but a device can reach the memory. Entries are as long as
+ *		the memory is contiguous for the device; the first starts at the
+ *		first byte asked for, the last ends with the last one.
+ * @dev:	the device the list is mapped for
+ * @nr_ranges:	number of @ranges
+ * @ranges:	the pieces of exported buffers the list is made of, private
+ *
+ * The list belongs to its caller and may be walked without locks until
+ * sgl_dma_unmap().
+ */
+struct dma_sg_table {
+	struct sg_table sgt;
+	struct device *dev;
+	unsigned int nr_ranges;
+	struct dma_sg_range *ranges;
+};
+
+#ifdef CONFIG_DMA_SG_USER
+struct dma_sg_table *sgl_dma_map_user(struct device *dev, unsigned long addr,
+				      size_t len, bool write);
+void sgl_dma_unmap(struct dma_sg_table *table);
+int sgl_dma_check_user(unsigned long addr, size_t len, bool write);
+#else
+static inline struct dma_sg_table *
+sgl_dma_map_user(struct device *dev, unsigned long addr, size_t len, bool write)
+{
+	return ERR_PTR(-EFAULT);
+}
+
+static inline void sgl_dma_unmap(struct dma_sg_table *table) { }
+
+static inline int sgl_dma_check_user(unsigned long addr, size_t len, bool write)
+{
+	return -EFAULT;
+}
+#endif
+
+#endif /* _LINUX_DMA_SG_TABLE_H */
