@@ -29,17 +29,17 @@
 #define SIMHCA_KICK_PAGE		0x1000	/* page that may be mapped into processes */
 #define SIMHCA_MSIX_TABLE		0x2000
 #define SIMHCA_MSIX_PBA			0x3000
-#define SIMHCA_NUM_VECTORS		16	/* 0: commands and asynchronous events, 1..: completions */
+#define SIMHCA_NUM_VECTORS		16	/* 0: commands and async events */
 
 /* Registers of SIMHCA_REGS_PAGE; width in bits, RO/RW. A device that is gone reads all ones. */
 #define SIMHCA_REG_MAGIC		0x00	/* 32 RO  SIMHCA_MAGIC */
 #define SIMHCA_REG_VERSION		0x04	/* 32 RO  SIMHCA_VERSION */
 #define SIMHCA_REG_STATUS		0x08	/* 32 RO  SIMHCA_STATUS_* */
 #define SIMHCA_REG_CTRL			0x0c	/* 32 RW  SIMHCA_CTRL_* */
-#define SIMHCA_REG_MAC			0x10	/* 64 RO  bytes 0-5: MAC address, first octet in bits 0-7 */
-#define SIMHCA_REG_CMDQ_BASE		0x20	/* 64 RW  address of the command ring, page aligned */
-#define SIMHCA_REG_RSPQ_BASE		0x28	/* 64 RW  address of the response ring, page aligned */
-#define SIMHCA_REG_CMDQ_LOG_SIZE	0x30	/* 32 RW  log2 of entries in each, 1..SIMHCA_CMDQ_MAX_LOG */
+#define SIMHCA_REG_MAC			0x10	/* 64 RO  MAC address, first octet in bits 0-7 */
+#define SIMHCA_REG_CMDQ_BASE		0x20	/* 64 RW  command ring, page aligned */
+#define SIMHCA_REG_RSPQ_BASE		0x28	/* 64 RW  response ring, page aligned */
+#define SIMHCA_REG_CMDQ_LOG_SIZE	0x30	/* 32 RW  log2 of entries, 1..CMDQ_MAX_LOG */
 
 #define SIMHCA_MAGIC			0x484d4953	/* "SIMH" */
 #define SIMHCA_VERSION			1
@@ -59,7 +59,7 @@
 #define SIMHCA_BAR_DB			2
 #define SIMHCA_MAX_UARS			1024	/* pages, the first two included; a power of two */
 #define SIMHCA_BAR_DB_SIZE		(SIMHCA_MAX_UARS * SIMHCA_PAGE_SIZE)
-#define SIMHCA_STATUS_UAR		0	/* struct simhca_status_page, written by the device */
+#define SIMHCA_STATUS_UAR		0	/* struct simhca_status_page */
 #define SIMHCA_KERNEL_UAR		1	/* UAR of the kernel driver */
 #define SIMHCA_FIRST_USER_UAR		2
 
@@ -128,6 +128,10 @@ struct simhca_srq_db {
  * @cmdq_pi: commands posted since enable, modulo 2^32 (SIMHCA_KERNEL_UAR only)
  * @reserved1: 0
  * @eq_ci: EQEs consumed since creation, modulo 2^32, by EQ number (SIMHCA_KERNEL_UAR only)
+ * @reserved2: 0
+ *
+ * The device sets a doorbell to 0 when its object is created, that of a QP also when the QP goes
+ * to RESET, and all of them when it is reset.
  *
  * To post to an SQ, or a command: store the entries; store barrier; store the producer index; (SQ
  * only) store barrier, store 1 into the group byte; full barrier; load
@@ -193,7 +197,7 @@ struct simhca_sgl {
 
 /* ---- limits (also told by SIMHCA_CMD_QUERY_DEV, which is what software must use) ------------ */
 
-#define SIMHCA_MAX_QPS			(1u << 16)	/* QP numbers 2..MAX-1; 0 and 1 are special QPs */
+#define SIMHCA_MAX_QPS			(1u << 16)	/* QP numbers 2..MAX-1 */
 #define SIMHCA_MAX_CQS			(1u << 16)	/* CQ numbers 1..MAX-1 */
 #define SIMHCA_MAX_SRQS			(1u << 16)
 #define SIMHCA_MAX_MRS			(1u << 20)	/* key index 1..MAX-1 */
@@ -231,7 +235,7 @@ enum simhca_cmd_opcode {
 
 enum simhca_cmd_status {
 	SIMHCA_CMD_OK		= 0,
-	SIMHCA_CMD_EINVAL	= 1,	/* a field is out of range, or fields contradict each other */
+	SIMHCA_CMD_EINVAL	= 1,	/* a field is out of range, or contradicts another */
 	SIMHCA_CMD_ENOENT	= 2,	/* no such object */
 	SIMHCA_CMD_EEXIST	= 3,	/* the number is in use */
 	SIMHCA_CMD_EBUSY	= 4,	/* still referenced */
@@ -246,6 +250,7 @@ enum simhca_cmd_status {
  * @eqn: its number, below SIMHCA_MAX_EQS; also its slot in &simhca_uar.eq_ci
  * @vector: MSI-X vector it triggers when an EQE was written
  * @log_size: log2 of entries
+ * @reserved: 0
  * @ring: the ring, entries &struct simhca_eqe, zeroed by software, exactly as long as they need
  */
 struct simhca_cmd_create_eq {
@@ -265,8 +270,10 @@ struct simhca_cmd_destroy {
  * struct simhca_cmd_set_gid - set or clear an entry of the GID table
  * @index: entry
  * @valid: 1 set, 0 clear
+ * @reserved: 0
  * @gid: the GID, network order
  * @mac: source MAC address
+ * @reserved1: 0
  */
 struct simhca_cmd_set_gid {
 	__le32 index;
@@ -313,6 +320,7 @@ struct simhca_cmd_create_mr {
  * @uar: UAR of its doorbell
  * @slot: and the slot there
  * @log_size: log2 of entries
+ * @reserved: 0
  * @ring: entries &struct simhca_cqe, zeroed by software, exactly as long as they need
  */
 struct simhca_cmd_create_cq {
@@ -343,6 +351,7 @@ enum simhca_qp_type {
  * @sq_log_stride: log2 of bytes of an entry of @sq, 6..9
  * @rq_log_size: log2 of entries of @rq
  * @rq_log_stride: log2 of bytes of an entry of @rq, 5..9
+ * @reserved: 0
  * @sq: send queue, entries &struct simhca_sq_wqe
  * @rq: receive queue, entries &struct simhca_rq_wqe; no buffer: no receive queue
  */
@@ -378,7 +387,7 @@ enum simhca_qp_state {			/* numbered as enum ibv_qp_state */
 #define SIMHCA_QP_STATE			(1u << 0)
 #define SIMHCA_QP_ACCESS		(1u << 1)
 #define SIMHCA_QP_QKEY			(1u << 2)
-#define SIMHCA_QP_AV			(1u << 3)	/* dgid, dmac, sgid_index, hop_limit, tclass */
+#define SIMHCA_QP_AV			(1u << 3)	/* dgid dmac sgid_index hop_limit tclass */
 #define SIMHCA_QP_PATH_MTU		(1u << 4)
 #define SIMHCA_QP_TIMEOUT		(1u << 5)
 #define SIMHCA_QP_RETRY_CNT		(1u << 6)
@@ -413,6 +422,7 @@ enum simhca_qp_state {			/* numbered as enum ibv_qp_state */
  * @sgid_index: entry of the GID table
  * @dgid: GID of the peer, network order
  * @dmac: MAC address of the peer
+ * @reserved: 0
  */
 struct simhca_qp_attr {
 	__le32 qpn;
@@ -489,7 +499,20 @@ struct simhca_rsp {
  * struct simhca_dev_attr - output of SIMHCA_CMD_QUERY_DEV
  * @fw_ver: version of the device process, as ib_device_attr.fw_ver
  * @max_mr_size: bytes
- * @max_qp: and the others: numbers of objects, entries, bytes as in the SIMHCA_MAX_* above
+ * @max_qp: QPs; their numbers are 2..@max_qp + 1
+ * @max_cq: CQs; their numbers are 1..@max_cq
+ * @max_mr: MRs; their key indices are 1..@max_mr
+ * @max_pd: PDs; their numbers are 1..@max_pd
+ * @max_srq: SRQs
+ * @max_log_wr: as SIMHCA_MAX_LOG_WR
+ * @max_log_cqe: as SIMHCA_MAX_LOG_CQE
+ * @max_sge: as SIMHCA_MAX_SGE
+ * @max_inline: as SIMHCA_MAX_INLINE
+ * @max_msg: as SIMHCA_MAX_MSG
+ * @max_rd_atomic: as SIMHCA_MAX_RD_ATOMIC
+ * @gid_table_len: as SIMHCA_GID_TABLE_LEN
+ * @max_eq: as SIMHCA_MAX_EQS
+ * @num_vectors: as SIMHCA_NUM_VECTORS
  */
 struct simhca_dev_attr {
 	__le64 fw_ver;
@@ -524,7 +547,7 @@ struct simhca_stats {
 	__le64 events;		/* EQEs written */
 };
 
-/* ---- work queues ------------------------------------------------------------------------------- */
+/* ---- work queues -------------------------------------------------------------------------- */
 
 enum simhca_wr_opcode {			/* numbered as enum ibv_wr_opcode */
 	SIMHCA_WR_RDMA_WRITE		= 0,
@@ -539,7 +562,7 @@ enum simhca_wr_opcode {			/* numbered as enum ibv_wr_opcode */
 #define SIMHCA_WR_FENCE			(1u << 0)	/* wait for earlier reads and atomics */
 #define SIMHCA_WR_SIGNALED		(1u << 1)
 #define SIMHCA_WR_SOLICITED		(1u << 2)
-#define SIMHCA_WR_INLINE		(1u << 3)	/* data instead of SGEs, @inline_len bytes */
+#define SIMHCA_WR_INLINE		(1u << 3)	/* @inline_len bytes instead of SGEs */
 
 /* A part of a buffer. @length 0 is an empty part, unlike in IBTA's encoding. */
 struct simhca_sge {

@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
+/*
+ * The HCA engine.
+ *
+ * A process has one fabric; each HCA in it belongs to a front end, which knows registers and
+ * rings. The front end embeds the engine's objects in its own, fills in the fields marked [front
+ * end] and calls the functions below; the engine calls the front end through struct engine_ops to
+ * fetch work requests, to write completions and to report events.
+ *
+ * Threads: everything here runs in one thread, the engine thread. Only the DMA maps are shared
+ * with others, under their read locks. The engine takes these around each turn of a QP, so
+ * the ops that touch rings are called with the read lock of their HCA held and must not take it.
+ *
+ * Trust: numbers, addresses and work requests come from a guest and may be anything. A turn is
+ * bounded in bytes, work requests and pieces, whatever is in them.
+ *
+ * Errors: negative errno values.
+ */
+#ifndef ENGINE_H
+#define ENGINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "dma_map.h"
+#include "idtab.h"
+#include "list.h"
+#include "sgtab.h"
+
+/* Numbers of objects, and other limits of an HCA. */
+#define ENGINE_MAX_QPS		(1u << 16)
+#define ENGINE_MAX_CQS		(1u << 16)
+#define ENGINE_MAX_MRS		(1u << 20)
+#define ENGINE_MAX_PDS		(1u << 16)
+#define ENGINE_MAX_SGE		16u
+#define ENGINE_MAX_INLINE	256u
+#define ENGINE_MAX_MSG		(1u << 31)
+#define ENGINE_MAX_RD_ATOMIC	128u
+#define ENGINE_MAX_GIDS		128u
+#define ENGINE_KEY_SHIFT	8
+#define ENGINE_FIRST_QPN	2u
+
+/* What one HCA's objects may take in this process; more is -ENOMEM. */
+#define ENGINE_MEM_LIMIT	((uint64_t)512 << 20)
+
+/* A turn ends after so much; DMA_MAP_MAX_CHUNK bounds the time a lock is held. */
+#define ENGINE_TURN_BYTES	((uint32_t)DMA_MAP_MAX_CHUNK)
+#define ENGINE_TURN_WRS		64u
+/* A piece of a copy counts as at least this many bytes. */
+#define ENGINE_PIECE_BYTES	256u
+
+#define ENGINE_NO_TIMER		UINT64_MAX
+
+/* Rights of memory and of the peer at a QP. Local read always is. */
+#define ENGINE_ACCESS_LOCAL_WRITE	(1u << 0)
+#define ENGINE_ACCESS_REMOTE_WRITE	(1u << 1)
+#define ENGINE_ACCESS_REMOTE_READ	(1u << 2)
+#define ENGINE_ACCESS_REMOTE_ATOMIC	(1u << 3)
+#define ENGINE_ACCESS_ALL		0xfu
+
+enum engine_opcode {			/* numbered as enum ibv_wr_opcode */
+	ENGINE_WR_RDMA_WRITE		= 0,
+	ENGINE_WR_RDMA_WRITE_WITH_IMM	= 1,
+	ENGINE_WR_SEND			= 2,
+	ENGINE_WR_SEND_WITH_IMM		= 3,
+	ENGINE_WR_RDMA_READ		= 4,
+	ENGINE_WR_ATOMIC_CMP_AND_SWP	= 5,
+	ENGINE_WR_ATOMIC_FETCH_AND_ADD	= 6,
+};
+
+/* A fence needs no flag: reads and atomics are complete before the next request starts. */
+#define ENGINE_WR_SIGNALED		(1u << 0)
+#define ENGINE_WR_SOLICITED		(1u << 1)
+#define ENGINE_WR_INLINE		(1u << 2)
+
+enum engine_wc_status {			/* numbered as enum ibv_wc_status */
+	ENGINE_WC_SUCCESS		= 0,
+	ENGINE_WC_LOC_LEN_ERR		= 1,
+	ENGINE_WC_LOC_QP_OP_ERR		= 2,
+	ENGINE_WC_LOC_PROT_ERR		= 4,
+	ENGINE_WC_WR_FLUSH_ERR		= 5,
+	ENGINE_WC_REM_INV_REQ_ERR	= 9,
+	ENGINE_WC_REM_ACCESS_ERR	= 10,
+	ENGINE_WC_REM_OP_ERR		= 11,
+	ENGINE_WC_RETRY_EXC_ERR		= 12,
+	ENGINE_WC_RNR_RETRY_EXC_ERR	= 13,
+};
+
+/* Which check failed; engine_wc.vendor_err, for people only. Numbers keep their meaning. */
+enum engine_verr {
+	ENGINE_VERR_NONE		= 0x00,
+	ENGINE_VERR_WQE			= 0x01,	/* malformed work request */
+	ENGINE_VERR_LENGTH		= 0x02,	/* message longer than allowed */
+	ENGINE_VERR_ATOMIC_LENGTH	= 0x03,	/* local buffer of an atomic is not 8 bytes */
+	ENGINE_VERR_RD_ATOMIC		= 0x04,	/* no reads or atomics allowed on this QP */
+	ENGINE_VERR_KEY			= 0x10,	/* no such key */
+	ENGINE_VERR_PD			= 0x11,	/* key of another PD */
+	ENGINE_VERR_ACCESS		= 0x12,	/* memory does not allow this access */
+	ENGINE_VERR_RANGE		= 0x13,	/* outside the memory region */
+	ENGINE_VERR_DMA			= 0x14,	/* DMA address cannot be reached */
+	ENGINE_VERR_QP_ACCESS		= 0x20,	/* QP does not allow this access */
+	ENGINE_VERR_ALIGN		= 0x21,	/* atomic on an unaligned address */
+	ENGINE_VERR_RECV_LENGTH		= 0x22,	/* receive buffer too short */
+	ENGINE_VERR_NO_PEER		= 0x30,	/* no answer: no such QP at that GID */
+	ENGINE_VERR_PEER_STATE		= 0x31,	/* no answer: it cannot receive */
+	ENGINE_VERR_PEER_OTHER		= 0x32,	/* no answer: it is connected elsewhere */
+	ENGINE_VERR_PSN			= 0x33,	/* no answer: it expects another PSN */
+	ENGINE_VERR_PEER_CQ		= 0x34,	/* responder lost its CQ */
+	ENGINE_VERR_RNR			= 0x35,	/* no receive posted */
+	/* or'ed in at the responder's receive, or at the requester if the responder refused */
+	ENGINE_VERR_RECV		= 0x100,
+	ENGINE_VERR_REMOTE		= 0x200,
+};
+
+enum engine_event {
+	ENGINE_EVENT_CQ_ERR,		/* of a CQ, all others of a QP */
+	ENGINE_EVENT_QP_FATAL,
+	ENGINE_EVENT_QP_REQ_ERR,
+	ENGINE_EVENT_QP_ACCESS_ERR,
+	ENGINE_EVENT_COMM_EST,
+	ENGINE_EVENT_SQ_DRAINED,
+	ENGINE_EVENT_LAST_WQE,
+};
+
+enum engine_qp_type {			/* numbered as enum ibv_qp_type */
+	ENGINE_QPT_RC		= 2,
+};
+
+enum engine_qp_state {			/* numbered as enum ibv_qp_state */
+	ENGINE_QPS_RESET	= 0,
+	ENGINE_QPS_INIT		= 1,
+	ENGINE_QPS_RTR		= 2,
+	ENGINE_QPS_RTS		= 3,
+	ENGINE_QPS_SQD		= 4,
+	ENGINE_QPS_SQE		= 5,
+	ENGINE_QPS_ERR		= 6,
+};
+
+/* A part of a buffer; length 0 is an empty part, of which nothing is checked. */
+struct engine_sge {
+	uint64_t addr;
+	uint32_t length;
+	uint32_t key;
+};
+
+/*
+ * @index: of the work request in its queue
+ * @opcode: &enum engine_opcode, or anything
+ * @length: with ENGINE_WR_INLINE bytes of @inline_data; computed by the engine otherwise
+ */
+struct engine_send_wr {
+	uint32_t index;
+	uint8_t opcode;
+	uint8_t flags;
+	uint16_t num_sge;
+	uint32_t imm_data;
+	uint32_t rkey;
+	uint64_t remote_addr;
+	uint64_t compare_add;
+	uint64_t swap;
+	uint64_t length;
+	union {
+		struct engine_sge sge[ENGINE_MAX_SGE];
+		uint8_t inline_data[ENGINE_MAX_INLINE];
+	};
+};
+
+struct engine_recv_wr {
+	uint32_t index;
+	uint32_t num_sge;
+	struct engine_sge sge[ENGINE_MAX_SGE];
+};
+
+struct engine_qp;
+
+/* @opcode of a receive is that of the sender. */
+struct engine_wc {
+	struct engine_qp *qp;
+	uint32_t index;
+	uint32_t byte_len;
+	uint32_t imm_data;
+	uint32_t vendor_err;
+	uint8_t opcode;
+	uint8_t status;
+	bool recv;
+	bool with_imm;
+	bool solicited;
+};
+
+/*
+ * @hca: [front end]
+ * @cqn: [front end]
+ * @refs: queues that use it; a CQ in use cannot be destroyed
+ * @error: overrun or not reachable: no more completions
+ */
+struct engine_cq {
+	struct engine_hca *hca;
+	uint32_t cqn;
+	uint32_t refs;
+	bool error;
+};
+
+/* A queue of receives: a part of a QP, or shared. @hca: [front end] */
+struct engine_rq {
+	struct engine_hca *hca;
+};
+
+struct engine_mr {
+	uint32_t key;
+	uint32_t pdn;
+	uint32_t access;
+	uint64_t iova;
+	uint64_t mem;
+	struct sgtab sg;
+};
+
+struct engine_qp_attr {
+	enum engine_qp_state state;
+	uint8_t path_mtu;
+	uint8_t timeout;
+	uint8_t retry_cnt;
+	uint8_t rnr_retry;
+	uint8_t min_rnr_timer;
+	uint8_t hop_limit;
+	uint8_t tclass;
+	uint32_t access;
+	uint32_t qkey;
+	uint32_t dest_qpn;
+	uint32_t rq_psn;
+	uint32_t sq_psn;
+	uint16_t max_rd_atomic;
+	uint16_t max_dest_rd_atomic;
+	uint32_t sgid_index;
+	uint8_t dgid[16];
+	uint8_t dmac[6];
+};
+
+/* Which fields engine_qp_modify() takes. */
+#define ENGINE_QP_STATE			(1u << 0)
+#define ENGINE_QP_ACCESS		(1u << 1)
+#define ENGINE_QP_QKEY			(1u << 2)
+#define ENGINE_QP_AV			(1u << 3)
+#define ENGINE_QP_PATH_MTU		(1u << 4)
+#define ENGINE_QP_TIMEOUT		(1u << 5)
+#define ENGINE_QP_RETRY_CNT		(1u << 6)
+#define ENGINE_QP_RNR_RETRY		(1u << 7)
+#define ENGINE_QP_MIN_RNR_TIMER		(1u << 8)
+#define ENGINE_QP_RQ_PSN		(1u << 9)
+#define ENGINE_QP_SQ_PSN		(1u << 10)
+#define ENGINE_QP_MAX_RD_ATOMIC		(1u << 11)
+#define ENGINE_QP_MAX_DEST_RD_ATOMIC	(1u << 12)
+#define ENGINE_QP_DEST_QPN		(1u << 13)
+#define ENGINE_QP_ALL			((1u << 14) - 1)
+
+/* Where a QP waits, besides being idle. */
+enum engine_qp_sched {
+	ENGINE_QP_IDLE,
+	ENGINE_QP_ACTIVE,		/* in fabric.active */
+	ENGINE_QP_FLUSHED,		/* in fabric.flushed: ERR, queues were empty */
+	ENGINE_QP_TIMER,		/* in the heap of timers */
+	ENGINE_QP_PARKED,		/* unanswered with an infinite timeout */
+};
+
+struct engine_qp {
+	/* [front end] */
+	struct engine_hca *hca;
+	uint32_t qpn;
+	uint32_t pdn;
+	enum engine_qp_type type;
+	struct engine_cq *send_cq;
+	struct engine_cq *recv_cq;
+	struct engine_rq *rq;		/* NULL: no receive queue */
+	bool rq_shared;			/* @rq belongs to others, too */
+
+	/* What was set; @attr.state is the state, @attr.*_psn are current. */
+	struct engine_qp_attr attr;
+
+	/* scheduling */
+	enum engine_qp_sched sched;
+	uint32_t heap_pos;
+	uint64_t timer;
+	struct list_head node;
+
+	/* requester */
+	bool wr_valid;			/* @wr is the oldest request, not completed */
+	bool wr_admitted;		/* responder accepted it, @done bytes are copied */
+	bool ack_timeout;		/* timer runs for an unanswered request */
+	bool sq_dead;			/* nothing can be fetched any more */
+	uint8_t retries_left;
+	uint8_t rnr_left;
+	uint32_t no_answer;		/* why unanswered, ENGINE_VERR_* */
+	uint64_t done;
+	struct engine_qp *peer;		/* NULL: look it up */
+	uint64_t peer_generation;	/* of fabric.gid_generation at look-up */
+	struct list_head peer_node;	/* in peer->requesters */
+	struct sgtab_hint local_hint;
+	struct sgtab_hint remote_hint;	/* in the map of @peer's HCA */
+
+	/* responder */
+	struct list_head requesters;	/* QPs whose @peer this is */
+	bool rwr_valid;			/* @rwr was fetched, not completed */
+	bool rq_dead;
+	bool comm_est;			/* COMM_EST was reported */
+	struct sgtab_hint recv_hint;
+
+	struct engine_recv_wr rwr;
+	struct engine_send_wr wr;
+};
+
+struct engine_gid {
+	bool valid;
+	uint8_t gid[16];
+};
+
+struct engine_stats {
+	uint64_t tx_wrs;
+	uint64_t tx_bytes;
+	uint64_t rx_msgs;
+	uint64_t rx_bytes;
+	uint64_t cqes;
+	uint64_t cqe_errors;
+	uint64_t rnr_naks;
+	uint64_t translate_faults;
+};
+
+/*
+ * What a front end does for the engine. All are called in the engine thread; those marked [locked]
+ * with the read lock of the HCA's DMA map held.
+ */
+struct engine_ops {
+	/*
+	 * [locked] Takes the next work request from the queue. Returns 1; 0 when there is none;
+	 * -EINVAL when it is malformed (@wr->index is valid, the others need not be);
+	 * -EFAULT when the ring cannot be reached; -EOVERFLOW when the producer index is
+	 * impossible. After the last two the queue is dead.
+	 */
+	int (*fetch_send)(struct engine_qp *qp, struct engine_send_wr *wr);
+	int (*fetch_recv)(struct engine_rq *rq, struct engine_recv_wr *wr);
+
+	/*
+	 * [locked] Writes a completion, so that all stores before the call are visible
+	 * before it, and raises the event of the CQ if it is armed. Returns 0, -ENOSPC when
+	 * the CQ is full, -EFAULT when it cannot be reached.
+	 */
+	int (*complete)(struct engine_cq *cq, const struct engine_wc *wc);
+
+	/* Called from anywhere; must not touch memory of the guest. */
+	void (*qp_event)(struct engine_qp *qp, enum engine_event event);
+	void (*cq_event)(struct engine_cq *cq, enum engine_event event);
+};
+
+/*
+ * All HCAs of a process.
+ *
+ * @active: QPs with work to do
+ * @flushed: QPs in ERR whose queues were found empty; looked at again now and then, since posting
+ *	     a receive rings no doorbell
+ * @gid_generation: changes whenever a GID appears or goes
+ * @heap: QPs that wait for their timer, a binary heap
+ */
+struct fabric {
+	struct list_head hcas;
+	struct list_head active;
+	struct list_head flushed;
+	uint64_t now;
+	uint64_t gid_generation;
+	uint64_t flushed_scan;
+	uint64_t flushed_interval;
+	struct engine_qp **heap;
+	uint32_t heap_len;
+	uint32_t heap_cap;
+	uint32_t num_qps;
+};
+
+struct engine_hca {
+	struct fabric *fabric;
+	const struct engine_ops *ops;
+	struct dma_map *map;
+	bool running;
+	struct list_head node;
+	struct idtab qps;
+	struct idtab cqs;
+	struct idtab mrs;		/* by key index */
+	struct engine_gid gids[ENGINE_MAX_GIDS];
+	struct engine_stats stats;
+	uint64_t mem;			/* bytes taken, at most ENGINE_MEM_LIMIT */
+};
+
+/* ---- fabric ---- */
+
+void fabric_init(struct fabric *fabric);
+void fabric_destroy(struct fabric *fabric);
+
+/*
+ * Gives the QPs that have work their turns, in order, until @max_turns or a megabyte was copied.
+ * @now is in nanoseconds of any clock that does not go back. Returns the number of turns.
+ */
+unsigned int fabric_poll(struct fabric *fabric, uint64_t now, unsigned int max_turns);
+
+/* When fabric_poll() has something to do if nothing happens before, or ENGINE_NO_TIMER. */
+uint64_t fabric_next_timer(const struct fabric *fabric);
+
+/* Is there a QP with work? */
+static inline bool fabric_busy(const struct fabric *fabric)
+{
+	return !list_empty(&fabric->active);
+}
+
+/* ---- HCA ---- */
+
+/* Returns 0 or -ENOMEM. The HCA is not running. */
+int engine_hca_init(struct engine_hca *hca, struct fabric *fabric, const struct engine_ops *ops,
+		    struct dma_map *map);
+
+/* All QPs, CQs and MRs are gone. */
+void engine_hca_destroy(struct engine_hca *hca);
+
+/*
+ * A HCA that does not run touches no memory; its QPs rest and answer nobody. When it runs
+ * again they go on.
+ */
+void engine_hca_set_running(struct engine_hca *hca, bool running);
+
+/* @gid NULL clears the entry. Returns 0 or -EINVAL. */
+int engine_hca_set_gid(struct engine_hca *hca, uint32_t index, const uint8_t *gid);
+
+/* Memory on account of a guest: zeroed, NULL when the HCA has too much already. */
+void *engine_alloc(struct engine_hca *hca, uint64_t size);
+void engine_free(struct engine_hca *hca, void *ptr, uint64_t size);
+
+/* The account alone, for memory taken otherwise. Returns 0 or -ENOMEM. */
+int engine_charge(struct engine_hca *hca, uint64_t size);
+void engine_uncharge(struct engine_hca *hca, uint64_t size);
+
+/* ---- memory regions ---- */
+
+/*
+ * @sg is taken over (also its memory, @mem bytes on the HCA's account) if this returns 0.
+ * Otherwise -EINVAL, -EEXIST, -ENOMEM.
+ */
+int engine_mr_create(struct engine_hca *hca, uint32_t key, uint32_t pdn, uint32_t access,
+		     uint64_t iova, const struct sgtab *sg, uint64_t mem);
+
+/* Returns 0 or -ENOENT. */
+int engine_mr_destroy(struct engine_hca *hca, uint32_t key);
+
+/* All of them. */
+void engine_mr_destroy_all(struct engine_hca *hca);
+
+/* ---- completion queues ---- */
+
+/* @cq: zeroed but for the fields of the front end. Returns 0, -EINVAL, -EEXIST, -ENOMEM. */
+int engine_cq_create(struct engine_cq *cq);
+
+/* Returns 0 or -EBUSY. */
+int engine_cq_destroy(struct engine_cq *cq);
+
+/* ---- queue pairs ---- */
+
+/* @qp: zeroed but for the fields of the front end. Returns 0, -EINVAL, -EEXIST, -ENOMEM. */
+int engine_qp_create(struct engine_qp *qp);
+void engine_qp_destroy(struct engine_qp *qp);
+
+/*
+ * Changes the fields in @mask. Returns 0, -EINVAL (field out of range, transition or fields that do
+ * not go together), -ENETUNREACH (no HCA has @attr->dgid). In RESET the front end's queues
+ * must be empty.
+ */
+int engine_qp_modify(struct engine_qp *qp, const struct engine_qp_attr *attr, uint32_t mask);
+
+/* Sends were posted. */
+void engine_qp_ring(struct engine_qp *qp);
+
+#endif /* ENGINE_H */

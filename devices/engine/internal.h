@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
+/*
+ * Between the files of the engine.
+ */
+#ifndef ENGINE_INTERNAL_H
+#define ENGINE_INTERNAL_H
+
+#include "engine.h"
+
+/* ---- fabric.c ---- */
+
+/* Each leaves the QP in the named place, wherever it was. */
+void qp_sched_idle(struct engine_qp *qp);
+void qp_sched_active(struct engine_qp *qp);
+void qp_sched_flushed(struct engine_qp *qp);
+void qp_sched_timer(struct engine_qp *qp, uint64_t delay_ns);
+void qp_sched_parked(struct engine_qp *qp);
+
+/* Room for the timers of one more QP. Returns 0 or -ENOMEM. */
+int fabric_add_qp(struct fabric *fabric);
+void fabric_remove_qp(struct fabric *fabric);
+
+/* Running HCA with this GID, @first if it has it, or NULL. */
+struct engine_hca *fabric_find_gid(struct fabric *fabric, struct engine_hca *first,
+				   const uint8_t *gid);
+bool hca_has_gid(const struct engine_hca *hca, const uint8_t *gid);
+
+/* ---- mr.c ---- */
+
+/*
+ * Finds the memory of @key and checks that [@addr, @addr + @length) lies in it with @access.
+ * Returns an ENGINE_VERR_*, 0 and *@mr if all is well.
+ */
+uint32_t mr_check(struct engine_hca *hca, uint32_t key, uint32_t pdn, uint32_t access,
+		  uint64_t addr, uint64_t length, struct engine_mr **mr);
+
+/* ---- cq.c ---- */
+
+/* [locked] Returns false when the CQ is lost. */
+bool cq_complete(struct engine_cq *cq, const struct engine_wc *wc);
+
+/* ---- qp.c ---- */
+
+/* To ERR: queues will be flushed, requesters of this QP lose it. */
+void qp_enter_error(struct engine_qp *qp);
+void qp_fatal(struct engine_qp *qp);
+
+/* [locked] Completes qp->wr, which is valid. A QP that loses its CQ so is in ERR afterwards. */
+void qp_complete_send(struct engine_qp *qp, enum engine_wc_status status, uint32_t verr);
+
+/*
+ * [locked] Completes qp->rwr, which is valid; @wr is the sender's request, NULL for a flush.
+ * Returns false when the CQ is lost; the QP is in ERR then.
+ */
+bool qp_complete_recv(struct engine_qp *qp, enum engine_wc_status status, uint32_t verr,
+		      const struct engine_send_wr *wr);
+
+/* [locked] Fetch into qp->wr, qp->rwr. 1: valid; 0: none or queue dead; -EINVAL: malformed. */
+int qp_fetch_send(struct engine_qp *qp);
+int qp_fetch_recv(struct engine_qp *qp);
+
+/* One turn; returns bytes of work done. */
+uint32_t qp_turn(struct engine_qp *qp);
+
+/* Forget whom this QP sends to. */
+void qp_unlink_peer(struct engine_qp *qp);
+
+/* The QP has drained its send queue after SQD, if so. */
+void qp_check_drained(struct engine_qp *qp);
+
+/* ---- rc.c ---- */
+
+uint32_t rc_turn(struct engine_qp *qp);
+
+/* ---- xfer.c ---- */
+
+/*
+ * One end of a copy: a list of SGEs, or inline data, with a position in it.
+ *
+ * @access: ENGINE_ACCESS_* the memory must allow
+ * @prot: and DMA_MAP_*
+ * @verr: why xfer_ptr() returned 0
+ */
+struct xfer_side {
+	struct engine_hca *hca;
+	struct sgtab_hint *hint;
+	const struct engine_sge *sge;
+	const uint8_t *inline_data;
+	uint32_t num_sge;
+	uint32_t pdn;
+	uint32_t access;
+	unsigned int prot;
+	uint32_t idx;
+	uint32_t off;
+	struct engine_mr *mr;
+	uint32_t verr;
+};
+
+/* Checks all SGEs; returns an ENGINE_VERR_* or 0. */
+uint32_t xfer_check(const struct xfer_side *side);
+
+/* Goes to byte @pos, from the start. */
+void xfer_seek(struct xfer_side *side, uint64_t pos);
+
+/* [locked] Pointer to at most @want bytes at the position; 0: @verr says why. */
+size_t xfer_ptr(struct xfer_side *side, size_t want, void **ptr);
+
+void xfer_advance(struct xfer_side *side, size_t n);
+
+enum xfer_result {
+	XFER_DONE,
+	XFER_BUDGET,		/* more to do, in another turn */
+	XFER_SRC_ERR,
+	XFER_DST_ERR,
+};
+
+/* [locked] Copies bytes *@done to @length, as long as *@budget lasts. */
+enum xfer_result xfer_copy(struct xfer_side *src, struct xfer_side *dst, uint64_t length,
+			   uint64_t *done, uint32_t *budget);
+
+#endif /* ENGINE_INTERNAL_H */

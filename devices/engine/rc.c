@@ -1,0 +1,505 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * Reliable connections.
+ *
+ * There are no packets: a request is checked at both ends and copied, and what a responder would
+ * answer is known at once. So requests complete in order, reads and atomics before the
+ * next request starts. PSNs still advance by packets, so that a QP notices a peer that is no longer
+ * the one it was connected to.
+ *
+ * A request passes these steps; the last two may take many turns:
+ *   check	what the requester alone can tell (IBTA 9.9.2, requester's local errors)
+ *   reach	is there a responder that would answer? If not the ACK timer runs
+ *   admit	the responder's checks (IBTA 9.9.3): it accepts, is not ready (RNR), or refuses (NAK)
+ *   copy	by DMA address, from one end to the other
+ *   finish	completions, the responder's first
+ */
+#include <stddef.h>
+
+#include "internal.h"
+
+enum rc_step {
+	RC_OK,			/* go on */
+	RC_AGAIN,		/* budget is used up */
+	RC_STOP,		/* in ERR or waiting; already where it belongs */
+};
+
+/* IBTA 9.7.5.2.8, table 45, in units of 10 us. */
+static const uint32_t rc_rnr_delay[32] = {
+	65536, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024,
+	1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768, 49152,
+};
+
+static bool rc_is_atomic(const struct engine_send_wr *wr)
+{
+	return wr->opcode == ENGINE_WR_ATOMIC_CMP_AND_SWP ||
+	       wr->opcode == ENGINE_WR_ATOMIC_FETCH_AND_ADD;
+}
+
+/* Its answer carries data. */
+static bool rc_is_read(const struct engine_send_wr *wr)
+{
+	return wr->opcode == ENGINE_WR_RDMA_READ || rc_is_atomic(wr);
+}
+
+static bool rc_is_send(const struct engine_send_wr *wr)
+{
+	return wr->opcode == ENGINE_WR_SEND || wr->opcode == ENGINE_WR_SEND_WITH_IMM;
+}
+
+static bool rc_takes_recv(const struct engine_send_wr *wr)
+{
+	return rc_is_send(wr) || wr->opcode == ENGINE_WR_RDMA_WRITE_WITH_IMM;
+}
+
+static void rc_local_side(struct xfer_side *side, struct engine_qp *qp)
+{
+	const struct engine_send_wr *wr = &qp->wr;
+	bool read = rc_is_read(wr);
+
+	*side = (struct xfer_side) {
+		.hca = qp->hca,
+		.hint = &qp->local_hint,
+		.sge = wr->sge,
+		.num_sge = wr->num_sge,
+		.pdn = qp->pdn,
+		.access = read ? ENGINE_ACCESS_LOCAL_WRITE : 0,
+		.prot = read ? DMA_MAP_WRITE : DMA_MAP_READ,
+	};
+	if (wr->flags & ENGINE_WR_INLINE) {
+		side->inline_data = wr->inline_data;
+		side->num_sge = 0;
+	}
+}
+
+static void rc_recv_side(struct xfer_side *side, struct engine_qp *peer)
+{
+	*side = (struct xfer_side) {
+		.hca = peer->hca,
+		.hint = &peer->recv_hint,
+		.sge = peer->rwr.sge,
+		.num_sge = peer->rwr.num_sge,
+		.pdn = peer->pdn,
+		.access = ENGINE_ACCESS_LOCAL_WRITE,
+		.prot = DMA_MAP_WRITE,
+	};
+}
+
+static uint32_t rc_remote_access(const struct engine_send_wr *wr)
+{
+	if (wr->opcode == ENGINE_WR_RDMA_READ)
+		return ENGINE_ACCESS_REMOTE_READ;
+	return rc_is_atomic(wr) ? ENGINE_ACCESS_REMOTE_ATOMIC : ENGINE_ACCESS_REMOTE_WRITE;
+}
+
+/* @sge is where the one SGE of this side is put. */
+static void rc_remote_side(struct xfer_side *side, struct engine_sge *sge, struct engine_qp *qp,
+			   struct engine_qp *peer)
+{
+	const struct engine_send_wr *wr = &qp->wr;
+
+	*sge = (struct engine_sge) {
+		.addr = wr->remote_addr,
+		.length = wr->length,
+		.key = wr->rkey,
+	};
+	*side = (struct xfer_side) {
+		.hca = peer->hca,
+		.hint = &qp->remote_hint,
+		.sge = sge,
+		.num_sge = 1,
+		.pdn = peer->pdn,
+		.access = rc_remote_access(wr),
+		.prot = wr->opcode == ENGINE_WR_RDMA_READ ? DMA_MAP_READ : DMA_MAP_WRITE,
+	};
+	if (rc_is_atomic(wr))
+		side->prot = DMA_MAP_READ | DMA_MAP_WRITE;
+}
+
+/* ---- how requests end ---- */
+
+static enum rc_step rc_fail(struct engine_qp *qp, enum engine_wc_status status, uint32_t verr)
+{
+	qp_complete_send(qp, status, verr);
+	qp_enter_error(qp);
+	return RC_STOP;
+}
+
+/* The responder refuses: both ends go to ERR, the responder's software hears of it by @event. */
+static enum rc_step rc_nak(struct engine_qp *qp, struct engine_qp *peer,
+			   enum engine_wc_status status, uint32_t verr, enum engine_event event)
+{
+	peer->hca->ops->qp_event(peer, event);
+	qp_enter_error(peer);
+	return rc_fail(qp, status, verr | ENGINE_VERR_REMOTE);
+}
+
+static enum rc_step rc_nak_invalid(struct engine_qp *qp, struct engine_qp *peer, uint32_t verr)
+{
+	return rc_nak(qp, peer, ENGINE_WC_REM_INV_REQ_ERR, verr, ENGINE_EVENT_QP_REQ_ERR);
+}
+
+static enum rc_step rc_nak_access(struct engine_qp *qp, struct engine_qp *peer, uint32_t verr)
+{
+	return rc_nak(qp, peer, ENGINE_WC_REM_ACCESS_ERR, verr, ENGINE_EVENT_QP_ACCESS_ERR);
+}
+
+/* The responder's receive fails, its completion says why; what the requester sees is @status. */
+static enum rc_step rc_nak_recv(struct engine_qp *qp, struct engine_qp *peer,
+				enum engine_wc_status recv_status, enum engine_wc_status status,
+				uint32_t verr)
+{
+	qp_complete_recv(peer, recv_status, verr, &qp->wr);
+	qp_enter_error(peer);
+	return rc_fail(qp, status, verr | ENGINE_VERR_REMOTE);
+}
+
+/* Nobody answers (IBTA 9.7.6.1.3): retry after the ACK timeout, retry_cnt times. */
+static enum rc_step rc_no_answer(struct engine_qp *qp)
+{
+	uint32_t verr = qp->no_answer;
+
+	if (qp->ack_timeout) {
+		qp->ack_timeout = false;
+		if (!qp->retries_left)
+			return rc_fail(qp, ENGINE_WC_RETRY_EXC_ERR, verr);
+		qp->retries_left--;
+	}
+	if (!qp->attr.timeout) {
+		qp_sched_parked(qp);
+		return RC_STOP;
+	}
+	qp->ack_timeout = true;
+	qp_sched_timer(qp, 4096ull << qp->attr.timeout);
+	return RC_STOP;
+}
+
+static enum rc_step rc_rnr(struct engine_qp *qp, struct engine_qp *peer)
+{
+	peer->hca->stats.rnr_naks++;
+	/* An answer, too. */
+	qp->ack_timeout = false;
+	qp->retries_left = qp->attr.retry_cnt;
+	if (qp->attr.rnr_retry != 7) {
+		if (!qp->rnr_left)
+			return rc_fail(qp, ENGINE_WC_RNR_RETRY_EXC_ERR, ENGINE_VERR_RNR);
+		qp->rnr_left--;
+	}
+	qp_sched_timer(qp, rc_rnr_delay[peer->attr.min_rnr_timer] * 10000ull);
+	return RC_STOP;
+}
+
+/* ---- check ---- */
+
+static enum rc_step rc_check(struct engine_qp *qp)
+{
+	struct engine_send_wr *wr = &qp->wr;
+	struct xfer_side local;
+	uint32_t i, verr;
+
+	if (wr->opcode > ENGINE_WR_ATOMIC_FETCH_AND_ADD ||
+	    (wr->flags & ENGINE_WR_INLINE && (rc_is_read(wr) || wr->length > ENGINE_MAX_INLINE)) ||
+	    wr->num_sge > ENGINE_MAX_SGE)
+		return rc_fail(qp, ENGINE_WC_LOC_QP_OP_ERR, ENGINE_VERR_WQE);
+	if (rc_is_read(wr) && !qp->attr.max_rd_atomic)
+		return rc_fail(qp, ENGINE_WC_LOC_QP_OP_ERR, ENGINE_VERR_RD_ATOMIC);
+	if (!(wr->flags & ENGINE_WR_INLINE)) {
+		wr->length = 0;
+		for (i = 0; i < wr->num_sge; i++)
+			wr->length += wr->sge[i].length;
+	}
+	if (wr->length > ENGINE_MAX_MSG)
+		return rc_fail(qp, ENGINE_WC_LOC_LEN_ERR, ENGINE_VERR_LENGTH);
+	if (rc_is_atomic(wr) && wr->length != sizeof(uint64_t))
+		return rc_fail(qp, ENGINE_WC_LOC_LEN_ERR, ENGINE_VERR_ATOMIC_LENGTH);
+	rc_local_side(&local, qp);
+	verr = xfer_check(&local);
+	if (verr)
+		return rc_fail(qp, ENGINE_WC_LOC_PROT_ERR, verr);
+	return RC_OK;
+}
+
+/* ---- reach ---- */
+
+
+/* The QP that answers @qp, or NULL and why not in qp->no_answer. */
+static struct engine_qp *rc_find_peer(struct engine_qp *qp)
+{
+	struct fabric *fabric = qp->hca->fabric;
+	struct engine_hca *hca;
+	struct engine_qp *peer;
+
+	if (qp->peer && qp->peer_generation == fabric->gid_generation)
+		return qp->peer;
+	/* Which GIDs there are has changed, seldom so that it concerns this QP. */
+	hca = fabric_find_gid(fabric, qp->hca, qp->attr.dgid);
+	peer = hca ? idtab_get(&hca->qps, qp->attr.dest_qpn) : NULL;
+	if (peer && peer->attr.state != ENGINE_QPS_RTR && peer->attr.state != ENGINE_QPS_RTS &&
+	    peer->attr.state != ENGINE_QPS_SQD) {
+		qp->no_answer = ENGINE_VERR_PEER_STATE;
+	} else if (peer && (peer->type != ENGINE_QPT_RC || peer->attr.dest_qpn != qp->qpn ||
+			    !hca_has_gid(qp->hca, peer->attr.dgid))) {
+		qp->no_answer = ENGINE_VERR_PEER_OTHER;
+	} else if (peer) {
+		if (peer != qp->peer) {
+			qp_unlink_peer(qp);
+			qp->peer = peer;
+			list_add_tail(&qp->peer_node, &peer->requesters);
+		}
+		qp->peer_generation = fabric->gid_generation;
+		return peer;
+	} else {
+		qp->no_answer = ENGINE_VERR_NO_PEER;
+	}
+	qp_unlink_peer(qp);
+	return NULL;
+}
+
+/* ---- admit ---- */
+
+/* Takes a receive for the message, if it needs one. */
+static enum rc_step rc_admit_recv(struct engine_qp *qp, struct engine_qp *peer)
+{
+	const struct engine_send_wr *wr = &qp->wr;
+	uint64_t room = 0;
+	struct xfer_side side;
+	uint32_t i, verr;
+	int ret = 1;
+
+	if (!peer->rq)
+		return rc_nak_invalid(qp, peer, ENGINE_VERR_WQE);
+	if (!peer->rwr_valid)
+		ret = qp_fetch_recv(peer);
+	if (ret < 0)
+		return rc_nak_recv(qp, peer, ENGINE_WC_LOC_QP_OP_ERR, ENGINE_WC_REM_OP_ERR,
+				   ENGINE_VERR_WQE);
+	if (!ret) {
+		if (peer->attr.state != ENGINE_QPS_ERR)
+			return rc_rnr(qp, peer);
+		return rc_fail(qp, ENGINE_WC_REM_OP_ERR, ENGINE_VERR_WQE | ENGINE_VERR_REMOTE);
+	}
+	if (!rc_is_send(wr))
+		return RC_OK;
+
+	for (i = 0; i < peer->rwr.num_sge; i++)
+		room += peer->rwr.sge[i].length;
+	if (wr->length > room)
+		return rc_nak_recv(qp, peer, ENGINE_WC_LOC_LEN_ERR, ENGINE_WC_REM_INV_REQ_ERR,
+				   ENGINE_VERR_RECV_LENGTH);
+	rc_recv_side(&side, peer);
+	verr = wr->length ? xfer_check(&side) : 0;
+	if (verr)
+		return rc_nak_recv(qp, peer, ENGINE_WC_LOC_PROT_ERR, ENGINE_WC_REM_OP_ERR, verr);
+	return RC_OK;
+}
+
+static enum rc_step rc_admit(struct engine_qp *qp, struct engine_qp *peer)
+{
+	const struct engine_send_wr *wr = &qp->wr;
+	struct engine_sge sge;
+	struct xfer_side side;
+	uint32_t verr;
+
+	if (!rc_is_send(wr)) {
+		/* IBTA 9.7.4.1.2: a function this QP does not offer, not a memory error. */
+		if (rc_remote_access(wr) & ~peer->attr.access)
+			return rc_nak_invalid(qp, peer, ENGINE_VERR_QP_ACCESS);
+		if (rc_is_read(wr) && !peer->attr.max_dest_rd_atomic)
+			return rc_nak_invalid(qp, peer, ENGINE_VERR_RD_ATOMIC);
+		if (rc_is_atomic(wr) && wr->remote_addr % sizeof(uint64_t))
+			return rc_nak_invalid(qp, peer, ENGINE_VERR_ALIGN);
+		rc_remote_side(&side, &sge, qp, peer);
+		verr = xfer_check(&side);
+		if (verr)
+			return rc_nak_access(qp, peer, verr);
+	}
+	return rc_takes_recv(wr) ? rc_admit_recv(qp, peer) : RC_OK;
+}
+
+/* ---- copy ---- */
+
+static enum rc_step rc_local_copy_err(struct engine_qp *qp, uint32_t verr)
+{
+	return rc_fail(qp, ENGINE_WC_LOC_PROT_ERR, verr);
+}
+
+static enum rc_step rc_remote_copy_err(struct engine_qp *qp, struct engine_qp *peer, uint32_t verr)
+{
+	if (rc_is_send(&qp->wr))
+		return rc_nak_recv(qp, peer, ENGINE_WC_LOC_PROT_ERR, ENGINE_WC_REM_OP_ERR, verr);
+	if (verr == ENGINE_VERR_DMA)
+		return rc_nak(qp, peer, ENGINE_WC_REM_OP_ERR, verr, ENGINE_EVENT_QP_FATAL);
+	return rc_nak_access(qp, peer, verr);
+}
+
+static enum rc_step rc_atomic(struct engine_qp *qp, struct engine_qp *peer, uint32_t *budget)
+{
+	const struct engine_send_wr *wr = &qp->wr;
+	struct xfer_side local, remote, answer = { 0 };
+	struct engine_sge sge;
+	uint64_t *target;
+	uint64_t old;
+	void *ptr;
+	size_t n;
+
+	rc_remote_side(&remote, &sge, qp, peer);
+	n = xfer_ptr(&remote, sizeof(*target), &ptr);
+	if (!n)
+		return rc_remote_copy_err(qp, peer, remote.verr);
+	if (n < sizeof(*target) || (uintptr_t)ptr % sizeof(*target))
+		return rc_nak_invalid(qp, peer, ENGINE_VERR_ALIGN);
+	target = ptr;
+	if (wr->opcode == ENGINE_WR_ATOMIC_FETCH_AND_ADD) {
+		old = __atomic_fetch_add(target, wr->compare_add, __ATOMIC_SEQ_CST);
+	} else {
+		old = wr->compare_add;
+		__atomic_compare_exchange_n(target, &old, wr->swap, false, __ATOMIC_SEQ_CST,
+					    __ATOMIC_SEQ_CST);
+	}
+
+	answer.inline_data = (const uint8_t *)&old;
+	rc_local_side(&local, qp);
+	while (qp->done < wr->length) {
+		if (xfer_copy(&answer, &local, wr->length, &qp->done, budget) == XFER_DST_ERR)
+			return rc_local_copy_err(qp, local.verr);
+		/* Eight bytes; not worth another turn. */
+		if (!*budget)
+			*budget = ENGINE_PIECE_BYTES;
+	}
+	return RC_OK;
+}
+
+static enum rc_step rc_copy(struct engine_qp *qp, struct engine_qp *peer, uint32_t *budget)
+{
+	const struct engine_send_wr *wr = &qp->wr;
+	struct xfer_side local, remote;
+	struct engine_sge sge;
+	bool read = wr->opcode == ENGINE_WR_RDMA_READ;
+	enum xfer_result ret;
+
+	if (!wr->length)
+		return RC_OK;
+	if (rc_is_atomic(wr))
+		return rc_atomic(qp, peer, budget);
+
+	rc_local_side(&local, qp);
+	if (rc_is_send(wr))
+		rc_recv_side(&remote, peer);
+	else
+		rc_remote_side(&remote, &sge, qp, peer);
+	xfer_seek(&local, qp->done);
+	xfer_seek(&remote, qp->done);
+	if (read)
+		ret = xfer_copy(&remote, &local, wr->length, &qp->done, budget);
+	else
+		ret = xfer_copy(&local, &remote, wr->length, &qp->done, budget);
+
+	switch (ret) {
+	case XFER_DONE:
+		return RC_OK;
+	case XFER_BUDGET:
+		return RC_AGAIN;
+	case XFER_SRC_ERR:
+	case XFER_DST_ERR:
+		break;
+	}
+	if ((ret == XFER_DST_ERR) == read)
+		return rc_local_copy_err(qp, local.verr);
+	return rc_remote_copy_err(qp, peer, remote.verr);
+}
+
+/* ---- finish ---- */
+
+static enum rc_step rc_finish(struct engine_qp *qp, struct engine_qp *peer)
+{
+	const struct engine_send_wr *wr = &qp->wr;
+	uint32_t mtu_shift = 7 + qp->attr.path_mtu;
+	uint32_t packets = (wr->length + (1u << mtu_shift) - 1) >> mtu_shift;
+
+	if (!packets)
+		packets = 1;
+	qp->attr.sq_psn = (qp->attr.sq_psn + packets) & 0xffffff;
+	peer->attr.rq_psn = (peer->attr.rq_psn + packets) & 0xffffff;
+	qp->retries_left = qp->attr.retry_cnt;
+	qp->rnr_left = qp->attr.rnr_retry;
+	qp->ack_timeout = false;
+	qp->wr_admitted = false;
+	qp->hca->stats.tx_wrs++;
+	qp->hca->stats.tx_bytes += wr->length;
+
+	if (peer->attr.state == ENGINE_QPS_RTR && !peer->comm_est) {
+		peer->comm_est = true;
+		peer->hca->ops->qp_event(peer, ENGINE_EVENT_COMM_EST);
+	}
+	if (rc_takes_recv(wr) && !qp_complete_recv(peer, ENGINE_WC_SUCCESS, 0, wr))
+		return rc_fail(qp, ENGINE_WC_REM_OP_ERR, ENGINE_VERR_PEER_CQ | ENGINE_VERR_REMOTE);
+	qp_complete_send(qp, ENGINE_WC_SUCCESS, 0);
+	return qp->attr.state == ENGINE_QPS_ERR ? RC_STOP : RC_OK;
+}
+
+/* ---- turns ---- */
+
+static enum rc_step rc_execute(struct engine_qp *qp, struct engine_qp *peer, uint32_t *budget)
+{
+	enum rc_step step;
+
+	if (!qp->wr_admitted) {
+		step = rc_check(qp);
+		if (step != RC_OK)
+			return step;
+		if (!peer)
+			return rc_no_answer(qp);
+		if (peer->attr.rq_psn != qp->attr.sq_psn) {
+			qp->no_answer = ENGINE_VERR_PSN;
+			return rc_no_answer(qp);
+		}
+		step = rc_admit(qp, peer);
+		if (step != RC_OK)
+			return step;
+		qp->wr_admitted = true;
+	}
+	step = rc_copy(qp, peer, budget);
+	if (step != RC_OK)
+		return step;
+	return rc_finish(qp, peer);
+}
+
+uint32_t rc_turn(struct engine_qp *qp)
+{
+	struct engine_qp *peer = rc_find_peer(qp);
+	struct dma_map *local = qp->hca->map;
+	struct dma_map *remote = peer ? peer->hca->map : local;
+	uint32_t budget = ENGINE_TURN_BYTES;
+	enum rc_step step = RC_OK;
+	unsigned int n;
+	int ret;
+
+	dma_map_read_lock(local);
+	if (remote != local)
+		dma_map_read_lock(remote);
+
+	for (n = 0; n < ENGINE_TURN_WRS && budget && step == RC_OK; n++) {
+		if (!qp->wr_valid) {
+			ret = qp->attr.state == ENGINE_QPS_SQD ? 0 : qp_fetch_send(qp);
+			if (!ret) {
+				step = RC_STOP;
+				break;
+			}
+			if (ret < 0) {
+				step = rc_fail(qp, ENGINE_WC_LOC_QP_OP_ERR, ENGINE_VERR_WQE);
+				break;
+			}
+		}
+		step = rc_execute(qp, peer, &budget);
+		if (step == RC_OK)
+			qp_check_drained(qp);
+	}
+
+	if (remote != local)
+		dma_map_read_unlock(remote);
+	dma_map_read_unlock(local);
+
+	if (step != RC_STOP)
+		qp_sched_active(qp);
+	return ENGINE_TURN_BYTES - budget + n * ENGINE_PIECE_BYTES;
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
+/*
+ * What devices ask of the engine thread's owner.
+ */
+#ifndef SIMHCA_POLLER_H
+#define SIMHCA_POLLER_H
+
+#include "simhca.h"
+
+struct fabric *poller_fabric(struct poller *poller);
+
+/* Before poller_start(). */
+void poller_add(struct poller *poller, struct simhca_dev *dev);
+
+#endif /* SIMHCA_POLLER_H */

@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
+/*
+ * simhca: what the files of the driver share.
+ *
+ * Layers, each uses those below it:
+ *
+ *	simhca_main.c	PCI function, ib_device, pairing with the net device
+ *	simhca_verbs.c	device, port, GIDs, PDs, counters
+ *	simhca_mr.c simhca_cq.c simhca_qp.c
+ *			one kind of object each
+ *	simhca_uar.c	doorbell pages and user contexts
+ *	simhca_sgl.c	memory described to the device
+ *	simhca_eq.c	interrupts and event queues
+ *	simhca_cmd.c	command ring
+ */
+#ifndef SIMHCA_H
+#define SIMHCA_H
+
+#include <linux/completion.h>
+#include <linux/dmapool.h>
+#include <linux/idr.h>
+#include <linux/if_ether.h>
+#include <linux/netdevice.h>
+#include <linux/pci.h>
+#include <linux/semaphore.h>
+#include <linux/spinlock.h>
+#include <linux/workqueue.h>
+#include <linux/xarray.h>
+#include <rdma/ib_umem.h>
+#include <rdma/ib_verbs.h>
+
+#include "simhca_hw.h"
+
+#define SIMHCA_PORT			1
+#define SIMHCA_PKEY			0xffff
+#define SIMHCA_PKEY_TABLE_LEN		1
+
+#define SIMHCA_CMDQ_LOG_SIZE		6
+#define SIMHCA_CMDQ_SIZE		BIT(SIMHCA_CMDQ_LOG_SIZE)
+
+/* Blocks of simhca_dev.out_pool; the output of any command fits */
+#define SIMHCA_OUT_SIZE			128
+
+/**
+ * struct simhca_caps - struct simhca_dev_attr in CPU byte order
+ * @fw_ver: as &ib_device_attr.fw_ver
+ * @max_mr_size: bytes
+ * @max_qp: QPs; their numbers are 2..@max_qp + 1
+ * @max_cq: CQs; their numbers are 1..@max_cq
+ * @max_mr: MRs; their key indices are 1..@max_mr
+ * @max_pd: PDs; their numbers are 1..@max_pd
+ * @max_log_wr: log2 of WQEs of a queue
+ * @max_log_cqe: log2 of CQEs of a CQ
+ * @max_sge: SGEs of a WQE
+ * @max_inline: bytes
+ * @max_msg: bytes
+ * @max_rd_atomic: outstanding reads and atomics, either side
+ * @gid_table_len: entries
+ * @max_eq: EQ numbers
+ * @num_vectors: MSI-X vectors
+ */
+struct simhca_caps {
+	u64 fw_ver;
+	u64 max_mr_size;
+	u32 max_qp;
+	u32 max_cq;
+	u32 max_mr;
+	u32 max_pd;
+	u32 max_log_wr;
+	u32 max_log_cqe;
+	u32 max_sge;
+	u32 max_inline;
+	u32 max_msg;
+	u32 max_rd_atomic;
+	u32 gid_table_len;
+	u32 max_eq;
+	u32 num_vectors;
+};
+
+struct simhca_cmd_wait;
+
+/**
+ * struct simhca_cmdq - command and response ring
+ * @cmds: command ring
+ * @cmds_dma: its DMA address
+ * @rsps: response ring
+ * @rsps_dma: its DMA address
+ * @credits: entries that are not in use; one is held from before posting until
+ *           the caller is done, so the ring cannot be overrun
+ * @lock: protects what follows. Taken in hard interrupts.
+ * @pi: commands posted, modulo 2^32
+ * @ci: responses consumed, modulo 2^32
+ * @registered: the ib_device may be told of events
+ * @dead: nothing more is posted, every command fails with -EIO. Set once, never cleared;
+ *        read without @lock where a stale answer does no harm.
+ * @wait: who waits for the command in this entry
+ */
+struct simhca_cmdq {
+	struct simhca_cmd *cmds;
+	dma_addr_t cmds_dma;
+	struct simhca_rsp *rsps;
+	dma_addr_t rsps_dma;
+	struct semaphore credits;
+	spinlock_t lock;	/* protects all that follows */
+	u32 pi;
+	u32 ci;
+	bool registered;
+	bool dead;
+	struct simhca_cmd_wait *wait[SIMHCA_CMDQ_SIZE];
+};
+
+/**
+ * struct simhca_eq - event queue, bound to the MSI-X vector of the same number
+ * @dev: the device
+ * @ring: the ring
+ * @dma: its DMA address
+ * @eqn: its number; also the vector
+ * @ci: EQEs consumed, modulo 2^32. Belongs to the interrupt handler.
+ * @irq: Linux interrupt number
+ * @name: of the interrupt
+ */
+struct simhca_eq {
+	struct simhca_dev *dev;
+	struct simhca_eqe *ring;
+	dma_addr_t dma;
+	u32 eqn;
+	u32 ci;
+	int irq;
+	char name[32];
+};
+
+/* Errors the driver met, for hw_counters of the device */
+enum simhca_sw_counter {
+	SIMHCA_CNT_CMD,
+	SIMHCA_CNT_CMD_ERR,
+	SIMHCA_CNT_CMD_TIMEOUT,
+	SIMHCA_CNT_ALLOC_UCONTEXT_ERR,
+	SIMHCA_CNT_MMAP_ERR,
+	SIMHCA_CNT_REG_MR_ERR,
+	SIMHCA_CNT_CREATE_CQ_ERR,
+	SIMHCA_CNT_CREATE_QP_ERR,
+	SIMHCA_CNT_MODIFY_QP_ERR,
+	SIMHCA_CNT_EVENT_LOST,
+	SIMHCA_CNT_NUM
+};
+
+/**
+ * struct simhca_dev - a PCI function
+ * @ibdev: its ib_device
+ * @pdev: the function
+ * @regs: BAR 0
+ * @db: BAR 2
+ * @mac: MAC address of the net device it belongs to
+ * @caps: what the device can do; constant after probe
+ * @cmdq: command ring
+ * @out_pool: blocks of SIMHCA_OUT_SIZE for outputs of commands
+ * @eqs: event queues; 0 for asynchronous events, the others for completions
+ * @num_eqs: how many
+ * @netdev: the net device it is paired with, or NULL. Protected by rtnl_lock;
+ *          ib_core holds the reference, use ib_device_get_netdev() elsewhere.
+ * @netdev_nb: pairs and unpairs
+ * @rescan_work: adds the GIDs of a net device that came late
+ * @pds: PD numbers
+ * @uars: pages of BAR 2
+ * @mrs: MRs by key index
+ * @next_mr: where the search for an index goes on; under the lock of @mrs
+ * @key_variant: variant of new keys, changes whenever @next_mr wraps; under the lock of @mrs
+ * @cqs: CQs by number, looked up by interrupt handlers; an entry is erased, and the
+ *       handlers waited for, before a CQ is freed
+ * @next_cqn: where the search for a number goes on; under the lock of @cqs
+ * @qps: QPs by number, rules as for @cqs
+ * @next_qpn: where the search for a number goes on; under the lock of @qps
+ * @counters: by &enum simhca_sw_counter
+ */
+struct simhca_dev {
+	struct ib_device ibdev;
+	struct pci_dev *pdev;
+	void __iomem *regs;
+	void __iomem *db;
+	u8 mac[ETH_ALEN];
+	struct simhca_caps caps;
+
+	struct simhca_cmdq cmdq;
+	struct dma_pool *out_pool;
+	struct simhca_eq *eqs;
+	u32 num_eqs;
+
+	struct net_device *netdev;
+	struct notifier_block netdev_nb;
+	struct work_struct rescan_work;
+
+	struct ida pds;
+	struct ida uars;
+	struct xarray mrs;
+	u32 next_mr;
+	u8 key_variant;
+	struct xarray cqs;
+	u32 next_cqn;
+	struct xarray qps;
+	u32 next_qpn;
+
+	atomic64_t counters[SIMHCA_CNT_NUM];
+};
+
+/**
+ * struct simhca_ucontext - an open device file
+ * @ibucontext: embedded
+ * @status: mmap entry of the status page
+ * @kick: mmap entry of the kick page
+ * @lock: protects @uars and the slots of its members
+ * @uars: &struct simhca_user_uar; grows as needed, freed with the context
+ */
+struct simhca_ucontext {
+	struct ib_ucontext ibucontext;
+	struct rdma_user_mmap_entry *status;
+	struct rdma_user_mmap_entry *kick;
+	struct mutex lock;	/* protects @uars and their slots */
+	struct list_head uars;
+};
+
+/**
+ * struct simhca_user_uar - a doorbell page of a user context
+ * @list: in &simhca_ucontext.uars
+ * @index: page of BAR 2
+ * @entry: to map it
+ * @qps: QP slots in use
+ * @cqs: CQ slots in use
+ */
+struct simhca_user_uar {
+	struct list_head list;
+	u32 index;
+	struct rdma_user_mmap_entry *entry;
+	DECLARE_BITMAP(qps, SIMHCA_UAR_QP_SLOTS);
+	DECLARE_BITMAP(cqs, SIMHCA_UAR_CQ_SLOTS);
+};
+
+enum simhca_slot_type {
+	SIMHCA_SLOT_QP,
+	SIMHCA_SLOT_CQ,
+};
+
+/**
+ * struct simhca_slot - a doorbell
+ * @uar: its page
+ * @index: the slot there
+ */
+struct simhca_slot {
+	struct simhca_user_uar *uar;
+	u32 index;
+};
+
+struct simhca_pd {
+	struct ib_pd ibpd;
+	u32 pdn;
+};
+
+/**
+ * struct simhca_mr - a memory region
+ * @ibmr: embedded
+ * @umem: the memory
+ */
+struct simhca_mr {
+	struct ib_mr ibmr;
+	struct ib_umem *umem;
+};
+
+/**
+ * struct simhca_cq - a completion queue of a process
+ * @ibcq: embedded
+ * @umem: the ring
+ * @eq: where its completion events go
+ * @cqn: its number
+ * @slot: its doorbell
+ */
+struct simhca_cq {
+	struct ib_cq ibcq;
+	struct ib_umem *umem;
+	struct simhca_eq *eq;
+	u32 cqn;
+	struct simhca_slot slot;
+};
+
+/**
+ * struct simhca_qp - a queue pair of a process
+ * @ibqp: embedded
+ * @sq_umem: send ring
+ * @rq_umem: receive ring, or NULL
+ * @slot: its doorbell
+ * @cap: what the rings can hold
+ * @lock: serializes modify operations, protects @state
+ * @state: the last state software asked for; the device may have gone to an
+ *         error state since
+ */
+struct simhca_qp {
+	struct ib_qp ibqp;
+	struct ib_umem *sq_umem;
+	struct ib_umem *rq_umem;
+	struct simhca_slot slot;
+	struct ib_qp_cap cap;
+	struct mutex lock;	/* one modify at a time */
+	enum ib_qp_state state;
+};
+
+/**
+ * struct simhca_sgl_chunks - a segment list in memory the device can read
+ * @pages: the chunks
+ * @num: how many; 0: the list is in the command itself
+ */
+struct simhca_sgl_chunks {
+	struct simhca_seg_chunk **pages;
+	u32 num;
+};
+
+static inline struct simhca_dev *to_sdev(struct ib_device *ibdev)
+{
+	return container_of(ibdev, struct simhca_dev, ibdev);
+}
+
+static inline struct simhca_ucontext *to_suctx(struct ib_ucontext *ibucontext)
+{
+	return container_of(ibucontext, struct simhca_ucontext, ibucontext);
+}
+
+static inline struct simhca_pd *to_spd(struct ib_pd *ibpd)
+{
+	return container_of(ibpd, struct simhca_pd, ibpd);
+}
+
+static inline struct simhca_mr *to_smr(struct ib_mr *ibmr)
+{
+	return container_of(ibmr, struct simhca_mr, ibmr);
+}
+
+static inline struct simhca_cq *to_scq(struct ib_cq *ibcq)
+{
+	return container_of(ibcq, struct simhca_cq, ibcq);
+}
+
+static inline struct simhca_qp *to_sqp(struct ib_qp *ibqp)
+{
+	return container_of(ibqp, struct simhca_qp, ibqp);
+}
+
+static inline void simhca_count(struct simhca_dev *dev, enum simhca_sw_counter counter)
+{
+	atomic64_inc(&dev->counters[counter]);
+}
+
+static inline void __iomem *simhca_uar_addr(struct simhca_dev *dev, u32 uar)
+{
+	return dev->db + (size_t)uar * SIMHCA_PAGE_SIZE;
+}
+
+/* simhca_cmd.c */
+int simhca_cmdq_init(struct simhca_dev *dev);
+void simhca_cmdq_cleanup(struct simhca_dev *dev);
+void simhca_cmdq_poll(struct simhca_dev *dev);
+void simhca_cmdq_set_registered(struct simhca_dev *dev, bool registered);
+int simhca_cmd_exec(struct simhca_dev *dev, struct simhca_cmd *cmd);
+int simhca_cmd_query(struct simhca_dev *dev, struct simhca_cmd *cmd, void *out, size_t len);
+void simhca_cmd_destroy(struct simhca_dev *dev, enum simhca_cmd_opcode opcode, u32 id);
+void simhca_dev_fail(struct simhca_dev *dev, const char *why);
+
+/* simhca_eq.c */
+int simhca_eqs_init(struct simhca_dev *dev);
+int simhca_eqs_start(struct simhca_dev *dev);
+void simhca_eqs_stop(struct simhca_dev *dev);
+void simhca_eqs_cleanup(struct simhca_dev *dev);
+
+/* simhca_sgl.c */
+int simhca_sgl_build(struct simhca_dev *dev, struct ib_umem *umem, struct simhca_sgl *sgl,
+		     struct simhca_sgl_chunks *chunks);
+void simhca_sgl_free(struct simhca_dev *dev, struct simhca_sgl *sgl,
+		     struct simhca_sgl_chunks *chunks);
+
+/* simhca_uar.c */
+int simhca_slot_alloc(struct simhca_ucontext *uctx, enum simhca_slot_type type,
+		      struct simhca_slot *slot);
+void simhca_slot_free(struct simhca_ucontext *uctx, enum simhca_slot_type type,
+		      struct simhca_slot *slot);
+int simhca_alloc_ucontext(struct ib_ucontext *ibucontext, struct ib_udata *udata);
+void simhca_dealloc_ucontext(struct ib_ucontext *ibucontext);
+void simhca_disassociate_ucontext(struct ib_ucontext *ibucontext);
+int simhca_mmap(struct ib_ucontext *ibucontext, struct vm_area_struct *vma);
+void simhca_mmap_free(struct rdma_user_mmap_entry *rdma_entry);
+
+/* simhca_mr.c */
+struct ib_mr *simhca_reg_user_mr(struct ib_pd *ibpd, u64 start, u64 length, u64 virt_addr,
+				 int access, struct ib_dmah *dmah, struct ib_udata *udata);
+struct ib_mr *simhca_reg_user_mr_dmabuf(struct ib_pd *ibpd, u64 offset, u64 length,
+					u64 virt_addr, int fd, int access, struct ib_dmah *dmah,
+					struct uverbs_attr_bundle *attrs);
+int simhca_dereg_mr(struct ib_mr *ibmr, struct ib_udata *udata);
+
+/* simhca_cq.c */
+int simhca_create_user_cq(struct ib_cq *ibcq, const struct ib_cq_init_attr *attr,
+			  struct uverbs_attr_bundle *attrs);
+int simhca_destroy_cq(struct ib_cq *ibcq, struct ib_udata *udata);
+void simhca_cq_comp_event(struct simhca_dev *dev, u32 cqn);
+void simhca_cq_error_event(struct simhca_dev *dev, u32 cqn);
+
+/* simhca_qp.c */
+int simhca_create_qp(struct ib_qp *ibqp, struct ib_qp_init_attr *attr, struct ib_udata *udata);
+int simhca_modify_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int attr_mask,
+		     struct ib_udata *udata);
+int simhca_query_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int attr_mask,
+		    struct ib_qp_init_attr *init_attr);
+int simhca_destroy_qp(struct ib_qp *ibqp, struct ib_udata *udata);
+void simhca_qp_event(struct simhca_dev *dev, u32 qpn, enum ib_event_type type);
+
+/* simhca_verbs.c */
+extern const struct ib_device_ops simhca_dev_ops;
+
+#endif /* SIMHCA_H */

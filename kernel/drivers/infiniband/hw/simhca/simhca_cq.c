@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * simhca: completion queues.
+ */
+
+#include <linux/interrupt.h>
+#include <rdma/simhca-abi.h>
+#include <rdma/uverbs_ioctl.h>
+
+#include "simhca.h"
+
+/**
+ * simhca_cq_comp_event - a CQ has an event
+ * @dev: the device
+ * @cqn: the CQ
+ *
+ * Context: hard interrupt of the EQ of the CQ, which simhca_cq_forget() waits for.
+ */
+void simhca_cq_comp_event(struct simhca_dev *dev, u32 cqn)
+{
+	struct simhca_cq *cq = xa_load(&dev->cqs, cqn);
+
+	if (!cq) {
+		/* The event was already in the queue when the CQ was destroyed */
+		simhca_count(dev, SIMHCA_CNT_EVENT_LOST);
+		return;
+	}
+	if (cq->ibcq.comp_handler)
+		cq->ibcq.comp_handler(&cq->ibcq, cq->ibcq.cq_context);
+}
+
+/**
+ * simhca_cq_error_event - a CQ does not work any more
+ * @dev: the device
+ * @cqn: the CQ
+ *
+ * Context: interrupt thread of the asynchronous EQ, which simhca_cq_forget() waits for.
+ */
+void simhca_cq_error_event(struct simhca_dev *dev, u32 cqn)
+{
+	struct simhca_cq *cq = xa_load(&dev->cqs, cqn);
+	struct ib_event event = {
+		.device = &dev->ibdev,
+		.event = IB_EVENT_CQ_ERR,
+	};
+
+	if (!cq) {
+		simhca_count(dev, SIMHCA_CNT_EVENT_LOST);
+		return;
+	}
+	event.element.cq = &cq->ibcq;
+	if (cq->ibcq.event_handler)
+		cq->ibcq.event_handler(&event, cq->ibcq.cq_context);
+}
+
+/* No handler finds the CQ any more, and none that did is still running */
+static void simhca_cq_forget(struct simhca_dev *dev, struct simhca_cq *cq)
+{
+	xa_erase(&dev->cqs, cq->cqn);
+	synchronize_irq(cq->eq->irq);
+	synchronize_irq(dev->eqs[SIMHCA_ASYNC_EQN].irq);
+}
+
+static int simhca_create_cq_cmd(struct simhca_dev *dev, struct simhca_cq *cq, u32 log_size)
+{
+	struct simhca_cmd cmd = { .opcode = cpu_to_le16(SIMHCA_CMD_CREATE_CQ) };
+	struct simhca_cmd_create_cq *create = &cmd.payload.create_cq;
+	struct simhca_sgl_chunks chunks;
+	int err;
+
+	err = simhca_sgl_build(dev, cq->umem, &create->ring, &chunks);
+	if (err)
+		return err;
+
+	create->cqn = cpu_to_le32(cq->cqn);
+	create->eqn = cpu_to_le32(cq->eq->eqn);
+	create->uar = cpu_to_le32(cq->slot.uar->index);
+	create->slot = cpu_to_le32(cq->slot.index);
+	create->log_size = cpu_to_le32(log_size);
+	err = simhca_cmd_exec(dev, &cmd);
+
+	simhca_sgl_free(dev, &create->ring, &chunks);
+	return err;
+}
+
+int simhca_create_user_cq(struct ib_cq *ibcq, const struct ib_cq_init_attr *attr,
+			  struct uverbs_attr_bundle *attrs)
+{
+	struct ib_udata *udata = &attrs->driver_udata;
+	struct simhca_ucontext *uctx =
+		rdma_udata_to_drv_context(udata, struct simhca_ucontext, ibucontext);
+	struct simhca_dev *dev = to_sdev(ibcq->device);
+	struct simhca_ibv_create_cq_resp resp = {};
+	struct simhca_cq *cq = to_scq(ibcq);
+	struct simhca_ibv_create_cq req;
+	int err;
+
+	if (attr->flags) {
+		err = -EOPNOTSUPP;
+		goto err_out;
+	}
+	err = ib_copy_validate_udata_in(udata, req, reserved);
+	if (err)
+		goto err_out;
+
+	if (req.reserved || req.log_size > dev->caps.max_log_cqe ||
+	    attr->cqe > BIT(req.log_size) || !IS_ALIGNED(req.buf_va, SIMHCA_PAGE_SIZE)) {
+		ibdev_dbg(&dev->ibdev, "CQ: bad ring for %u CQEs: va %#llx, log_size %u\n",
+			  attr->cqe, req.buf_va, req.log_size);
+		err = -EINVAL;
+		goto err_out;
+	}
+
+	/* Not ib_umem_get_mr(): a ring does not lie in the memory of another device */
+	cq->umem = ib_umem_get_va(ibcq->device, req.buf_va,
+				  sizeof(struct simhca_cqe) << req.log_size,
+				  IB_ACCESS_LOCAL_WRITE);
+	if (IS_ERR(cq->umem)) {
+		err = PTR_ERR(cq->umem);
+		goto err_out;
+	}
+
+	cq->ibcq.cqe = BIT(req.log_size);
+	cq->eq = &dev->eqs[1 + attr->comp_vector];
+
+	err = simhca_slot_alloc(uctx, SIMHCA_SLOT_CQ, &cq->slot);
+	if (err)
+		goto err_umem;
+
+	err = xa_alloc_cyclic(&dev->cqs, &cq->cqn, cq, XA_LIMIT(1, dev->caps.max_cq),
+			      &dev->next_cqn, GFP_KERNEL);
+	if (err < 0)
+		goto err_slot;
+
+	err = simhca_create_cq_cmd(dev, cq, req.log_size);
+	if (err)
+		goto err_cqn;
+
+	resp.uar_mmap_key = rdma_user_mmap_get_offset(cq->slot.uar->entry);
+	resp.cqn = cq->cqn;
+	resp.slot = cq->slot.index;
+	err = ib_respond_udata(udata, resp);
+	if (err)
+		goto err_destroy;
+
+	ibdev_dbg(&dev->ibdev, "CQ %u: %u CQEs, EQ %u, UAR %u slot %u\n", cq->cqn, cq->ibcq.cqe,
+		  cq->eq->eqn, cq->slot.uar->index, cq->slot.index);
+	return 0;
+
+err_destroy:
+	simhca_cmd_destroy(dev, SIMHCA_CMD_DESTROY_CQ, cq->cqn);
+err_cqn:
+	simhca_cq_forget(dev, cq);
+err_slot:
+	simhca_slot_free(uctx, SIMHCA_SLOT_CQ, &cq->slot);
+err_umem:
+	ib_umem_release(cq->umem);
+err_out:
+	simhca_count(dev, SIMHCA_CNT_CREATE_CQ_ERR);
+	return err;
+}
+
+int simhca_destroy_cq(struct ib_cq *ibcq, struct ib_udata *udata)
+{
+	struct simhca_ucontext *uctx =
+		rdma_udata_to_drv_context(udata, struct simhca_ucontext, ibucontext);
+	struct simhca_dev *dev = to_sdev(ibcq->device);
+	struct simhca_cq *cq = to_scq(ibcq);
+	int err;
+
+	err = ib_no_udata_io(udata);
+	if (err)
+		return err;
+
+	simhca_cmd_destroy(dev, SIMHCA_CMD_DESTROY_CQ, cq->cqn);
+	simhca_cq_forget(dev, cq);
+	simhca_slot_free(uctx, SIMHCA_SLOT_CQ, &cq->slot);
+	ib_umem_release(cq->umem);
+	return 0;
+}

@@ -1,0 +1,474 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * DMA-bufs behind user space mappings of PCI memory BARs
+ *
+ * A process that maps a memory BAR through sysfs (resourceN, resourceN_wc) can
+ * hand the address to a subsystem that lets a peer device access it, RDMA for
+ * instance. Behind such a mapping stands one DMA-buf per BAR, which covers the
+ * whole BAR: the p2p_buf() operation of the VMA finds it, and an importer then
+ * attaches to it and maps it as it does with any other DMA-buf. Its scatterlists
+ * carry DMA addresses only; there is no struct page behind a BAR.
+ *
+ * No driver is involved, so nothing here may depend on one being bound: the
+ * DMA-buf belongs to the PCI device and is revoked by the PCI core when the BAR
+ * goes away or moves.
+ */
+
+#include <linux/cleanup.h>
+#include <linux/completion.h>
+#include <linux/dma-buf-mapping.h>
+#include <linux/dma-buf.h>
+#include <linux/dma-resv.h>
+#include <linux/err.h>
+#include <linux/fcntl.h>
+#include <linux/jiffies.h>
+#include <linux/list.h>
+#include <linux/mm.h>
+#include <linux/pci-p2pdma.h>
+#include <linux/pci.h>
+#include <linux/pm_runtime.h>
+#include <linux/slab.h>
+#include <linux/spinlock.h>
+
+#include "pci.h"
+
+/*
+ * How long a revocation waits for the importers. They promise to unmap within
+ * bounded time (see dma_buf_invalidate_mappings()); one that breaks the promise
+ * must not make the removal of the device hang.
+ */
+#define PCI_P2PDMA_BUF_REVOKE_TIMEOUT	(10 * HZ)
+
+/**
+ * struct pci_p2pdma_buf - what the DMA-buf of a BAR stands for
+ * @pdev: PCI device, referenced until the DMA-buf is released
+ * @bar: BAR number
+ * @phys: CPU physical range of the BAR when the DMA-buf was created
+ * @provider: P2PDMA provider of the BAR. It is not pcim_p2pdma_provider()'s:
+ *	that one is freed when a driver unbinds, and here there may be none.
+ * @nr_mapped: number of DMA mappings; protected by the reservation lock
+ * @revoked: never map it again; written under the reservation lock
+ * @unmapped: completed when @nr_mapped falls to 0 after the revocation
+ */
+struct pci_p2pdma_buf {
+	struct pci_dev *pdev;
+	int bar;
+	struct phys_vec phys;
+	struct p2pdma_provider provider;
+	unsigned int nr_mapped;
+	bool revoked;
+	struct completion unmapped;
+};
+
+/**
+ * struct pci_p2pdma_bar - where a mapping of a BAR finds the BAR's DMA-buf
+ * @lock: protects the fields below
+ * @dmabuf: the BAR's present DMA-buf, holding a reference, or NULL
+ * @revoked: there was a DMA-buf, and it was revoked
+ *
+ * pci_dev::p2pdma_bars is an array of these, one for each standard BAR. It lives
+ * from the first mmap() until the PCI device is released, while a DMA-buf in it
+ * keeps the PCI device: pci_p2pdma_buf_revoke() breaks the cycle.
+ */
+struct pci_p2pdma_bar {
+	spinlock_t lock;	/* protects the fields below */
+	struct dma_buf *dmabuf;
+	bool revoked;
+};
+
+/* The device is awake: pci_p2pdma_buf_attach() saw to it. */
+static bool pci_p2pdma_buf_decoded(struct pci_p2pdma_buf *buf)
+{
+	struct pci_dev *pdev = buf->pdev;
+	u16 cmd;
+
+	/* A driver may move the BARs of its device, pci_resize_resource(). */
+	if (pci_resource_start(pdev, buf->bar) != buf->phys.paddr ||
+	    pci_resource_len(pdev, buf->bar) != buf->phys.len)
+		return false;
+
+	if (pci_dev_is_disconnected(pdev))
+		return false;
+
+	/* VFs: the PF decides, and it does not disable them one by one. */
+	if (pdev->no_command_memory)
+		return true;
+
+	pci_read_config_word(pdev, PCI_COMMAND, &cmd);
+	return !PCI_POSSIBLE_ERROR(cmd) && (cmd & PCI_COMMAND_MEMORY);
+}
+
+static int pci_p2pdma_buf_attach(struct dma_buf *dmabuf,
+				 struct dma_buf_attachment *attach)
+{
+	struct pci_p2pdma_buf *buf = dmabuf->priv;
+	int ret;
+
+	/*
+	 * Of the importers, RDMA memory regions cannot yet give a mapping back
+	 * before they are deregistered. So dma_buf_attach_revocable() is not
+	 * demanded, and pci_p2pdma_buf_revoke() can only complain about them.
+	 */
+	if (!attach->peer2peer)
+		return -EOPNOTSUPP;
+
+	/* Only to fail early, pci_p2pdma_buf_map() decides. */
+	if (READ_ONCE(buf->revoked))
+		return -ENODEV;
+
+	/*
+	 * Not in map(): that runs under the reservation lock, in which a
+	 * driver's resume may take the reservation locks of its own buffers.
+	 */
+	ret = pm_runtime_resume_and_get(&buf->pdev->dev);
+	if (ret) {
+		pci_dbg(buf->pdev, "BAR %d: no peer-to-peer DMA, cannot resume: %d\n",
+			buf->bar, ret);
+		return -ENODEV;
+	}
+
+	return 0;
+}
+
+static void pci_p2pdma_buf_detach(struct dma_buf *dmabuf,
+				  struct dma_buf_attachment *attach)
+{
+	struct pci_p2pdma_buf *buf = dmabuf->priv;
+
+	pm_runtime_put(&buf->pdev->dev);
+}
+
+static struct sg_table *pci_p2pdma_buf_map(struct dma_buf_attachment *attach,
+					   enum dma_data_direction dir)
+{
+	struct pci_p2pdma_buf *buf = attach->dmabuf->priv;
+	struct sg_table *sgt;
+	const char *route;
+
+	dma_resv_assert_held(attach->dmabuf->resv);
+
+	if (buf->revoked)
+		return ERR_PTR(-ENODEV);
+
+	/* To a peer this is no different from a BAR that is gone. */
+	if (!pci_p2pdma_buf_decoded(buf)) {
+		pci_dbg(buf->pdev, "BAR %d: no peer-to-peer DMA for %s, not decoded\n",
+			buf->bar, dev_name(attach->dev));
+		return ERR_PTR(-ENODEV);
+	}
+
+	switch (pci_p2pdma_map_type(&buf->provider, attach->dev)) {
+	case PCI_P2PDMA_MAP_BUS_ADDR:
+		route = "bus address";
+		break;
+	case PCI_P2PDMA_MAP_THRU_HOST_BRIDGE:
+		route = "host bridge";
+		break;
+	default:
+		pci_dbg(buf->pdev, "BAR %d: no peer-to-peer route for %s\n",
+			buf->bar, dev_name(attach->dev));
+		return ERR_PTR(-EREMOTEIO);
+	}
+
+	sgt = dma_buf_phys_vec_to_sgt(attach, &buf->provider, &buf->phys, 1,
+				      buf->phys.len, dir);
+	if (IS_ERR(sgt))
+		return sgt;
+
+	buf->nr_mapped++;
+	pci_dbg(buf->pdev, "BAR %d: mapped for %s, route: %s\n", buf->bar,
+		dev_name(attach->dev), route);
+	return sgt;
+}
+
+static void pci_p2pdma_buf_unmap(struct dma_buf_attachment *attach,
+				 struct sg_table *sgt,
+				 enum dma_data_direction dir)
+{
+	struct pci_p2pdma_buf *buf = attach->dmabuf->priv;
+
+	dma_resv_assert_held(attach->dmabuf->resv);
+
+	dma_buf_free_sgt(attach, sgt, dir);
+	if (!--buf->nr_mapped && buf->revoked)
+		complete_all(&buf->unmapped);
+}
+
+static void pci_p2pdma_buf_release(struct dma_buf *dmabuf)
+{
+	struct pci_p2pdma_buf *buf = dmabuf->priv;
+
+	pci_dev_put(buf->pdev);
+	kfree(buf);
+}
+
+/* No pin and unpin: a BAR does not move while it is mapped, it is revoked. */
+static const struct dma_buf_ops pci_p2pdma_buf_ops = {
+	.attach		= pci_p2pdma_buf_attach,
+	.detach		= pci_p2pdma_buf_detach,
+	.map_dma_buf	= pci_p2pdma_buf_map,
+	.unmap_dma_buf	= pci_p2pdma_buf_unmap,
+	.release	= pci_p2pdma_buf_release,
+};
+
+static struct dma_buf *pci_p2pdma_buf_export(struct pci_dev *pdev, int bar)
+{
+	DEFINE_DMA_BUF_EXPORT_INFO(exp_info);
+	struct pci_p2pdma_buf *buf;
+	struct dma_buf *dmabuf;
+
+	buf = kzalloc_obj(*buf);
+	if (!buf)
+		return ERR_PTR(-ENOMEM);
+
+	buf->pdev = pci_dev_get(pdev);
+	buf->bar = bar;
+	buf->phys.paddr = pci_resource_start(pdev, bar);
+	buf->phys.len = pci_resource_len(pdev, bar);
+	buf->provider.owner = &pdev->dev;
+	buf->provider.bus_offset =
+		pci_bus_address(pdev, bar) - pci_resource_start(pdev, bar);
+	init_completion(&buf->unmapped);
+
+	exp_info.ops = &pci_p2pdma_buf_ops;
+	exp_info.size = buf->phys.len;
+	exp_info.flags = O_RDWR;
+	exp_info.priv = buf;
+
+	dmabuf = dma_buf_export(&exp_info);
+	if (IS_ERR(dmabuf)) {
+		pci_dev_put(buf->pdev);
+		kfree(buf);
+	}
+
+	return dmabuf;
+}
+
+static struct pci_p2pdma_bar *pci_p2pdma_get_bars(struct pci_dev *pdev)
+{
+	struct pci_p2pdma_bar *bars, *old;
+	int i;
+
+	bars = READ_ONCE(pdev->p2pdma_bars);
+	if (bars)
+		return bars;
+
+	bars = kzalloc_objs(*bars, PCI_STD_NUM_BARS);
+	if (!bars)
+		return NULL;
+
+	for (i = 0; i < PCI_STD_NUM_BARS; i++)
+		spin_lock_init(&bars[i].lock);
+
+	/* Several processes may map their first BAR at the same time. */
+	old = cmpxchg(&pdev->p2pdma_bars, NULL, bars);
+	if (old) {
+		kfree(bars);
+		return old;
+	}
+
+	return bars;
+}
+
+/* Where p2p_buf() finds the DMA-buf of @bar; NULL if it cannot have one. */
+static struct pci_p2pdma_bar *pci_p2pdma_get_bar(struct pci_dev *pdev, int bar)
+{
+	struct pci_p2pdma_bar *bars, *slot;
+	struct dma_buf *dmabuf;
+
+	/*
+	 * mmap() rounds the length of a BAR up to whole pages, and a small BAR
+	 * can start in the middle of one. DMA must not do that: what else lies
+	 * in that page belongs to somebody else.
+	 */
+	if (!PAGE_ALIGNED(pci_resource_start(pdev, bar)) ||
+	    !PAGE_ALIGNED(pci_resource_len(pdev, bar)))
+		return NULL;
+
+	bars = pci_p2pdma_get_bars(pdev);
+	if (!bars)
+		return NULL;
+
+	slot = &bars[bar];
+	scoped_guard(spinlock, &slot->lock)
+		if (slot->dmabuf)
+			return slot;
+
+	/*
+	 * That fails only for want of memory. The mapping itself works without,
+	 * so do not fail the mmap(); the next one tries again.
+	 */
+	dmabuf = pci_p2pdma_buf_export(pdev, bar);
+	if (IS_ERR(dmabuf))
+		return slot;
+
+	scoped_guard(spinlock, &slot->lock) {
+		if (!slot->dmabuf) {
+			slot->dmabuf = dmabuf;
+			slot->revoked = false;
+			return slot;
+		}
+	}
+
+	/* Somebody else was faster. */
+	dma_buf_put(dmabuf);
+	return slot;
+}
+
+static int pci_p2pdma_vma_p2p_buf(struct vm_area_struct *vma,
+				  unsigned long addr, struct dma_buf **dmabuf,
+				  u64 *offset)
+{
+	struct pci_p2pdma_bar *slot = vma->vm_private_data;
+	struct pci_p2pdma_buf *buf;
+	phys_addr_t paddr;
+
+	/* The process may be looking at a copy of the BAR. */
+	if (!(vma->vm_flags & VM_MAYSHARE))
+		return -EACCES;
+
+	if (!slot)
+		return -EFAULT;
+
+	guard(spinlock)(&slot->lock);
+
+	if (!slot->dmabuf)
+		return slot->revoked ? -ENODEV : -EFAULT;
+
+	/* pci_mmap_resource_range() made vm_pgoff the PFN of the BAR. */
+	paddr = ((phys_addr_t)vma->vm_pgoff << PAGE_SHIFT) +
+		(addr - vma->vm_start);
+
+	buf = slot->dmabuf->priv;
+	if (paddr < buf->phys.paddr ||
+	    paddr - buf->phys.paddr >= buf->phys.len)
+		return -EFAULT;
+
+	get_dma_buf(slot->dmabuf);
+	*dmabuf = slot->dmabuf;
+	*offset = paddr - buf->phys.paddr;
+	return 0;
+}
+
+/* pci_phys_vm_ops with a DMA-buf behind it */
+static const struct vm_operations_struct pci_p2pdma_vm_ops = {
+#ifdef CONFIG_HAVE_IOREMAP_PROT
+	.access		= generic_access_phys,
+#endif
+	.p2p_buf	= pci_p2pdma_vma_p2p_buf,
+};
+
+/**
+ * pci_p2pdma_buf_mmap - put the DMA-buf of a BAR behind a mapping of the BAR
+ * @pdev: PCI device
+ * @bar: number of the memory BAR
+ * @vma: mapping just made by pci_mmap_resource_range() for a sysfs file
+ *
+ * Give @vma the operation p2p_buf(), and the BAR its DMA-buf if it has none.
+ *
+ * kernfs demands that all mappings of an open file have the same vm_ops, so every
+ * mapping gets the operation, also one for which it can only fail: a private one
+ * (-EACCES), and one of a BAR that does not fill its pages (-EFAULT).
+ *
+ * The operation uses what @pdev owns and takes no reference to @pdev. Only kernfs
+ * makes that safe: it calls the operation under an active reference of the file,
+ * which @pdev outlives. A mapping of another file must not use this.
+ *
+ * Context: mmap() of the file, may sleep.
+ */
+void pci_p2pdma_buf_mmap(struct pci_dev *pdev, int bar,
+			 struct vm_area_struct *vma)
+{
+	if (vma->vm_flags & VM_MAYSHARE)
+		vma->vm_private_data = pci_p2pdma_get_bar(pdev, bar);
+
+	vma->vm_ops = &pci_p2pdma_vm_ops;
+}
+
+static void pci_p2pdma_buf_revoke_one(struct dma_buf *dmabuf)
+{
+	struct pci_p2pdma_buf *buf = dmabuf->priv;
+	struct dma_buf_attachment *attach;
+	unsigned long timeout;
+	bool idle;
+
+	dma_resv_lock(dmabuf->resv, NULL);
+	WRITE_ONCE(buf->revoked, true);
+	dma_buf_invalidate_mappings(dmabuf);
+	idle = dma_resv_wait_timeout(dmabuf->resv, DMA_RESV_USAGE_BOOKKEEP,
+				     false, PCI_P2PDMA_BUF_REVOKE_TIMEOUT) > 0;
+
+	/* Who was not told has no reason to unmap soon. */
+	timeout = PCI_P2PDMA_BUF_REVOKE_TIMEOUT;
+	list_for_each_entry(attach, &dmabuf->attachments, node)
+		if (!dma_buf_attach_revocable(attach))
+			timeout = 0;
+
+	if (!buf->nr_mapped)
+		complete_all(&buf->unmapped);
+	dma_resv_unlock(dmabuf->resv);
+
+	/* Without the lock: an importer that did not unmap yet needs it. */
+	if (!wait_for_completion_timeout(&buf->unmapped, timeout))
+		idle = false;
+
+	if (!idle)
+		pci_err(buf->pdev, "BAR %d revoked, but a peer device still has it mapped for DMA\n",
+			buf->bar);
+}
+
+/**
+ * pci_p2pdma_buf_revoke - take the BARs of a device back from its peers
+ * @pdev: PCI device
+ *
+ * Stop all peer-to-peer DMA that goes through the DMA-bufs of @pdev's BARs: no
+ * new attachment and no new mapping succeeds (-ENODEV), the importers are told to
+ * give up the mappings they have, and when this returns they have done so. If one
+ * has not, because it cannot be revoked or takes too long, that is logged as an
+ * error. Call it before the BARs go away or change their meaning.
+ *
+ * The DMA-bufs revoked here stay so for good. While the sysfs files exist, the
+ * next mmap() gives the BAR a new one; a caller that has to exclude that removes
+ * the files first.
+ *
+ * Mappings of the BARs into user space are left as they are.
+ *
+ * Context: May sleep. Importers are called under the reservation lock of the
+ * DMA-buf; the caller may hold device_lock() and pci_rescan_remove_lock, which
+ * importers therefore must not take on the way to unmapping.
+ */
+void pci_p2pdma_buf_revoke(struct pci_dev *pdev)
+{
+	struct pci_p2pdma_bar *bars = READ_ONCE(pdev->p2pdma_bars);
+	struct dma_buf *dmabuf;
+	int i;
+
+	if (!bars)
+		return;
+
+	for (i = 0; i < PCI_STD_NUM_BARS; i++) {
+		scoped_guard(spinlock, &bars[i].lock) {
+			dmabuf = bars[i].dmabuf;
+			if (dmabuf) {
+				bars[i].dmabuf = NULL;
+				bars[i].revoked = true;
+			}
+		}
+
+		if (dmabuf) {
+			pci_p2pdma_buf_revoke_one(dmabuf);
+			dma_buf_put(dmabuf);
+		}
+	}
+}
+
+/**
+ * pci_p2pdma_buf_free - free what pci_p2pdma_buf_mmap() left in a PCI device
+ * @pdev: PCI device that is being released
+ *
+ * No DMA-buf is left: each holds a reference to @pdev.
+ */
+void pci_p2pdma_buf_free(struct pci_dev *pdev)
+{
+	kfree(pdev->p2pdma_bars);
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * simhca: provider of the simulated HCA: device and context.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "simhca.h"
+#include "simhca_abi.h"
+
+static void simhca_free_context(struct ibv_context *ibvctx);
+
+static const struct verbs_context_ops simhca_context_ops = {
+	.alloc_pd = simhca_alloc_pd,
+	.cq_event = simhca_cq_event,
+	.create_cq = simhca_create_cq,
+	.create_qp = simhca_create_qp,
+	.dealloc_pd = simhca_dealloc_pd,
+	.dereg_mr = simhca_dereg_mr,
+	.destroy_cq = simhca_destroy_cq,
+	.destroy_qp = simhca_destroy_qp,
+	.free_context = simhca_free_context,
+	.modify_qp = simhca_modify_qp,
+	.poll_cq = simhca_poll_cq,
+	.post_recv = simhca_post_recv,
+	.post_send = simhca_post_send,
+	.query_device_ex = simhca_query_device_ex,
+	.query_port = simhca_query_port,
+	.query_qp = simhca_query_qp,
+	.reg_dmabuf_mr = simhca_reg_dmabuf_mr,
+	.reg_mr = simhca_reg_mr,
+	.req_notify_cq = simhca_req_notify_cq,
+};
+
+static struct verbs_context *simhca_alloc_context(struct ibv_device *ibvdev,
+						  int cmd_fd,
+						  void *private_data)
+{
+	struct simhca_alloc_ucontext_resp resp = {};
+	struct simhca_alloc_ucontext cmd = {};
+	struct simhca_context *ctx;
+	void *page;
+
+	ctx = verbs_init_and_alloc_context(ibvdev, cmd_fd, ctx, ibvctx,
+					   RDMA_DRIVER_UNKNOWN);
+	if (!ctx)
+		return NULL;
+
+	if (ibv_cmd_get_context(&ctx->ibvctx, &cmd.ibv_cmd, sizeof(cmd),
+				&resp.ibv_resp, sizeof(resp)))
+		goto err_free;
+
+	page = mmap(NULL, SIMHCA_PAGE_SIZE, PROT_READ, MAP_SHARED, cmd_fd,
+		    resp.status_mmap_key);
+	if (page == MAP_FAILED)
+		goto err_free;
+	ctx->status = page;
+
+	page = mmap(NULL, SIMHCA_PAGE_SIZE, PROT_WRITE, MAP_SHARED, cmd_fd,
+		    resp.kick_mmap_key);
+	if (page == MAP_FAILED)
+		goto err_unmap_status;
+	ctx->kick = page;
+
+	ctx->max_inline = resp.max_inline;
+	ctx->max_sge = resp.max_sge;
+	ctx->max_log_wr = resp.max_log_wr;
+	ctx->max_log_cqe = resp.max_log_cqe;
+	pthread_mutex_init(&ctx->uar_mutex, NULL);
+	list_head_init(&ctx->uar_maps);
+	pthread_mutex_init(&ctx->qp_table_mutex, NULL);
+	verbs_set_ops(&ctx->ibvctx, &simhca_context_ops);
+
+	return &ctx->ibvctx;
+
+err_unmap_status:
+	munmap((void *)ctx->status, SIMHCA_PAGE_SIZE);
+err_free:
+	verbs_uninit_context(&ctx->ibvctx);
+	free(ctx);
+	return NULL;
+}
+
+static void simhca_free_context(struct ibv_context *ibvctx)
+{
+	struct simhca_context *ctx = to_simhca_ctx(ibvctx);
+	unsigned int i;
+
+	for (i = 0; i < SIMHCA_QP_TABLE_SIZE; i++)
+		free(ctx->qp_table[i]);
+	pthread_mutex_destroy(&ctx->qp_table_mutex);
+	pthread_mutex_destroy(&ctx->uar_mutex);
+	munmap(ctx->kick, SIMHCA_PAGE_SIZE);
+	munmap((void *)ctx->status, SIMHCA_PAGE_SIZE);
+	verbs_uninit_context(&ctx->ibvctx);
+	free(ctx);
+}
+
+static struct verbs_device *
+simhca_alloc_device(struct verbs_sysfs_dev *sysfs_dev)
+{
+	return calloc(1, sizeof(struct verbs_device));
+}
+
+static void simhca_uninit_device(struct verbs_device *vdev)
+{
+	free(vdev);
+}
+
+/* By PCI identity: an rdma_driver_id is given out by the kernel's maintainers only. */
+static const struct verbs_match_ent simhca_match_table[] = {
+	VERBS_PCI_MATCH(SIMHCA_PCI_VENDOR_ID, SIMHCA_PCI_DEVICE_ID, NULL),
+	{}
+};
+
+static const struct verbs_device_ops simhca_device_ops = {
+	.name = "simhca",
+	.match_min_abi_version = SIMHCA_ABI_VERSION,
+	.match_max_abi_version = SIMHCA_ABI_VERSION,
+	.match_table = simhca_match_table,
+	.alloc_context = simhca_alloc_context,
+	.alloc_device = simhca_alloc_device,
+	.uninit_device = simhca_uninit_device,
+};
+
+PROVIDER_DRIVER(simhca, simhca_device_ops);

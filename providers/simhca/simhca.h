@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
+/*
+ * simhca: objects of the provider and the functions behind its verbs.
+ *
+ * Locks, outer ones first: qp_table_mutex, the spinlocks of CQs by rising CQ number, those of
+ * work queues. uar_mutex is taken with none of them held.
+ */
+#ifndef SIMHCA_H
+#define SIMHCA_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <ccan/list.h>
+#include <infiniband/driver.h>
+#include <util/util.h>
+
+#include "simhca_hw.h"
+
+/*
+ * A port of RoCE has no LID. Programs that know nothing of GIDs, ibv_rc_pingpong without options for
+ * one, exchange LIDs all the same, so the provider makes them: a LID is the last two octets of the MAC
+ * address. It stands for the port whose MAC address is otherwise like that of the local one, and for
+ * the default GID of that port, which ib_core always keeps in the first entry of the table.
+ */
+#define SIMHCA_DEFAULT_GID_INDEX	0
+
+#define SIMHCA_QP_TABLE_SHIFT	8
+#define SIMHCA_QP_TABLE_SIZE	(SIMHCA_MAX_QPS >> SIMHCA_QP_TABLE_SHIFT)
+#define SIMHCA_QP_LEAF_SIZE	(1u << SIMHCA_QP_TABLE_SHIFT)
+
+struct simhca_qp;
+struct simhca_uar_map;
+
+struct simhca_context {
+	struct verbs_context ibvctx;
+	const struct simhca_status_page *status;	/* mapped read only */
+	void *kick;
+
+	uint32_t max_inline;
+	uint32_t max_sge;
+	uint32_t max_log_wr;
+	uint32_t max_log_cqe;
+
+	pthread_mutex_t uar_mutex;
+	struct list_head uar_maps;	/* struct simhca_uar_map, under uar_mutex */
+
+	/*
+	 * Changes are made under qp_table_mutex, which destroying a QP holds
+	 * from before its number is free in the kernel; entries are cleared
+	 * under the locks of the QP's CQs, too. Polling a CQ reads the table
+	 * with that CQ's lock only, so leaves stay until the context goes.
+	 */
+	pthread_mutex_t qp_table_mutex;
+	struct simhca_qp **qp_table[SIMHCA_QP_TABLE_SIZE];
+};
+
+struct simhca_cq {
+	struct ibv_cq ibvcq;
+	struct simhca_cqe *buf;
+	size_t buf_size;
+	struct simhca_uar_map *uar_map;
+	struct simhca_cq_db *db;
+	uint32_t cqn;
+	uint32_t log_size;
+
+	pthread_spinlock_t lock;	/* guards the rest, and stores to *db */
+	uint32_t ci;
+	uint32_t arm_seq;
+	bool armed_any;			/* armed for every completion, and no event taken since */
+};
+
+struct simhca_wq {
+	void *buf;
+	size_t buf_size;
+	uint64_t *wrid;			/* by WQE number, modulo the size */
+	uint32_t size;			/* WQEs: a power of two; 0: no such queue */
+	uint32_t log_stride;
+	uint32_t max_sge;
+
+	pthread_spinlock_t lock;	/* guards @head, the ring, and its doorbell */
+	uint32_t head;			/* WQEs posted since RESET, modulo 2^32 */
+	atomic_uint tail;		/* of these completed; stored under the lock of the CQ */
+};
+
+struct simhca_qp {
+	struct ibv_qp ibvqp;
+	struct simhca_wq sq;
+	struct simhca_wq rq;
+	struct simhca_uar_map *uar_map;
+	struct simhca_qp_db *db;
+	uint8_t *sq_group;
+	uint32_t max_inline;
+	bool sq_sig_all;
+};
+
+/* log2 of the smallest power of two that is not below @n */
+static inline uint32_t simhca_log2_up(uint32_t n)
+{
+	return n > 1 ? ilog32(n - 1) : 0;
+}
+
+static inline struct simhca_context *to_simhca_ctx(struct ibv_context *ibvctx)
+{
+	return container_of(ibvctx, struct simhca_context, ibvctx.context);
+}
+
+static inline struct simhca_cq *to_simhca_cq(struct ibv_cq *ibvcq)
+{
+	return container_of(ibvcq, struct simhca_cq, ibvcq);
+}
+
+static inline struct simhca_qp *to_simhca_qp(struct ibv_qp *ibvqp)
+{
+	return container_of(ibvqp, struct simhca_qp, ibvqp);
+}
+
+/* simhca_buf.c */
+void *simhca_alloc_buf(size_t size);
+void simhca_free_buf(void *buf, size_t size);
+
+/* simhca_verbs.c */
+int simhca_query_device_ex(struct ibv_context *ibvctx,
+			   const struct ibv_query_device_ex_input *input,
+			   struct ibv_device_attr_ex *attr, size_t attr_size);
+int simhca_query_port(struct ibv_context *ibvctx, uint8_t port,
+		      struct ibv_port_attr *attr);
+int simhca_resolve_lid(struct ibv_context *ibvctx,
+		       const struct ibv_ah_attr *ah_attr,
+		       struct ibv_ah_attr *real);
+struct ibv_pd *simhca_alloc_pd(struct ibv_context *ibvctx);
+int simhca_dealloc_pd(struct ibv_pd *pd);
+struct ibv_mr *simhca_reg_mr(struct ibv_pd *pd, void *addr, size_t length,
+			     uint64_t hca_va, int access);
+struct ibv_mr *simhca_reg_dmabuf_mr(struct ibv_pd *pd, uint64_t offset,
+				    size_t length, uint64_t iova, int fd,
+				    int access);
+int simhca_dereg_mr(struct verbs_mr *vmr);
+
+/* simhca_cq.c */
+struct ibv_cq *simhca_create_cq(struct ibv_context *ibvctx, int cqe,
+				struct ibv_comp_channel *channel,
+				int comp_vector);
+int simhca_destroy_cq(struct ibv_cq *ibvcq);
+int simhca_poll_cq(struct ibv_cq *ibvcq, int num_entries, struct ibv_wc *wc);
+int simhca_req_notify_cq(struct ibv_cq *ibvcq, int solicited_only);
+void simhca_cq_event(struct ibv_cq *ibvcq);
+void simhca_lock_cqs(struct simhca_qp *qp);
+void simhca_unlock_cqs(struct simhca_qp *qp);
+void simhca_clean_cqs(struct simhca_qp *qp);
+
+/* simhca_qp.c */
+struct ibv_qp *simhca_create_qp(struct ibv_pd *pd,
+				struct ibv_qp_init_attr *attr);
+int simhca_modify_qp(struct ibv_qp *ibvqp, struct ibv_qp_attr *attr,
+		     int attr_mask);
+int simhca_query_qp(struct ibv_qp *ibvqp, struct ibv_qp_attr *attr,
+		    int attr_mask, struct ibv_qp_init_attr *init_attr);
+int simhca_destroy_qp(struct ibv_qp *ibvqp);
+int simhca_post_send(struct ibv_qp *ibvqp, struct ibv_send_wr *wr,
+		     struct ibv_send_wr **bad_wr);
+int simhca_post_recv(struct ibv_qp *ibvqp, struct ibv_recv_wr *wr,
+		     struct ibv_recv_wr **bad_wr);
+struct simhca_qp *simhca_find_qp(struct simhca_context *ctx, uint32_t qpn);
+
+#endif /* SIMHCA_H */

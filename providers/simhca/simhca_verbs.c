@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * simhca: verbs that are commands only: queries, protection domains, memory regions.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "simhca.h"
+#include "simhca_abi.h"
+
+int simhca_query_device_ex(struct ibv_context *ibvctx,
+			   const struct ibv_query_device_ex_input *input,
+			   struct ibv_device_attr_ex *attr, size_t attr_size)
+{
+	struct ib_uverbs_ex_query_device_resp resp;
+	size_t resp_size = sizeof(resp);
+	uint64_t fw_ver;
+	int ret;
+
+	ret = ibv_cmd_query_device_any(ibvctx, input, attr, attr_size, &resp,
+				       &resp_size);
+	if (ret)
+		return ret;
+
+	fw_ver = resp.base.fw_ver;
+	snprintf(attr->orig_attr.fw_ver, sizeof(attr->orig_attr.fw_ver),
+		 "%u.%u.%u", (unsigned int)(fw_ver >> 32),
+		 (unsigned int)(fw_ver >> 16 & 0xffff),
+		 (unsigned int)(fw_ver & 0xffff));
+
+	return 0;
+}
+
+int simhca_query_port(struct ibv_context *ibvctx, uint8_t port,
+		      struct ibv_port_attr *attr)
+{
+	struct ibv_gid_entry entry;
+	struct ibv_query_port cmd;
+	int ret;
+
+	ret = ibv_cmd_query_port(ibvctx, port, attr, &cmd, sizeof(cmd));
+	if (ret)
+		return ret;
+
+	/* There is none while the port has no net device. */
+	if (!ibv_query_gid_ex(ibvctx, port, SIMHCA_DEFAULT_GID_INDEX, &entry, 0))
+		attr->lid = entry.gid.raw[14] << 8 | entry.gid.raw[15];
+
+	return 0;
+}
+
+/*
+ * Turn a path by LID into the path by GID that it stands for. @ah_attr may be what the caller of a
+ * verb passed, so the result goes into @real.
+ */
+int simhca_resolve_lid(struct ibv_context *ibvctx,
+		       const struct ibv_ah_attr *ah_attr,
+		       struct ibv_ah_attr *real)
+{
+	struct ibv_gid_entry entry;
+	int ret;
+
+	ret = ibv_query_gid_ex(ibvctx, ah_attr->port_num,
+			       SIMHCA_DEFAULT_GID_INDEX, &entry, 0);
+	if (ret)
+		return ret;
+
+	*real = *ah_attr;
+	entry.gid.raw[14] = ah_attr->dlid >> 8;
+	entry.gid.raw[15] = ah_attr->dlid & 0xff;
+	real->grh = (struct ibv_global_route){
+		.dgid = entry.gid,
+		.sgid_index = SIMHCA_DEFAULT_GID_INDEX,
+		.hop_limit = 1,
+	};
+	real->is_global = 1;
+
+	return 0;
+}
+
+struct ibv_pd *simhca_alloc_pd(struct ibv_context *ibvctx)
+{
+	struct simhca_alloc_pd_resp resp;
+	struct ibv_alloc_pd cmd;
+	struct ibv_pd *pd;
+	int ret;
+
+	pd = calloc(1, sizeof(*pd));
+	if (!pd)
+		return NULL;
+
+	ret = ibv_cmd_alloc_pd(ibvctx, pd, &cmd, sizeof(cmd), &resp.ibv_resp,
+			       sizeof(resp));
+	if (ret) {
+		free(pd);
+		errno = ret;
+		return NULL;
+	}
+
+	return pd;
+}
+
+int simhca_dealloc_pd(struct ibv_pd *pd)
+{
+	int ret;
+
+	ret = ibv_cmd_dealloc_pd(pd);
+	if (ret)
+		return ret;
+
+	free(pd);
+	return 0;
+}
+
+struct ibv_mr *simhca_reg_mr(struct ibv_pd *pd, void *addr, size_t length,
+			     uint64_t hca_va, int access)
+{
+	struct ib_uverbs_reg_mr_resp resp;
+	struct ibv_reg_mr cmd;
+	struct verbs_mr *vmr;
+	int ret;
+
+	vmr = calloc(1, sizeof(*vmr));
+	if (!vmr)
+		return NULL;
+
+	ret = ibv_cmd_reg_mr(pd, addr, length, hca_va, access, vmr, &cmd,
+			     sizeof(cmd), &resp, sizeof(resp));
+	if (ret) {
+		free(vmr);
+		errno = ret;
+		return NULL;
+	}
+
+	return &vmr->ibv_mr;
+}
+
+struct ibv_mr *simhca_reg_dmabuf_mr(struct ibv_pd *pd, uint64_t offset,
+				    size_t length, uint64_t iova, int fd,
+				    int access)
+{
+	struct verbs_mr *vmr;
+	int ret;
+
+	vmr = calloc(1, sizeof(*vmr));
+	if (!vmr)
+		return NULL;
+
+	ret = ibv_cmd_reg_dmabuf_mr(pd, offset, length, iova, fd, access, vmr,
+				    NULL);
+	if (ret) {
+		free(vmr);
+		errno = ret;
+		return NULL;
+	}
+
+	return &vmr->ibv_mr;
+}
+
+int simhca_dereg_mr(struct verbs_mr *vmr)
+{
+	int ret;
+
+	ret = ibv_cmd_dereg_mr(vmr);
+	if (ret)
+		return ret;
+
+	free(vmr);
+	return 0;
+}

@@ -1,0 +1,87 @@
+#!/bin/bash
+# Kernel configurations that are compiled and not booted; called by "./run check-builds" in the root.
+#   providers     every in-tree RDMA provider as a module; the .ko files are asserted by name
+#   no-umem-p2p   what the series touches, with INFINIBAND_UMEM_P2P off
+#   no-p2pdma     the same with PCI_P2PDMA off
+#   arm64         what the series touches, for arm64
+set -euo pipefail
+
+# shellcheck source=scripts/lib.sh
+. "${BASH_SOURCE[0]%/*}/lib.sh"
+# shellcheck source=scripts/kernel.sh
+. "${BASH_SOURCE[0]%/*}/kernel.sh"
+
+# C files that the series or the overlay brings or changes.
+touched_sources() {
+	{
+		kernel_series | kernel_patched_files
+		kernel_overlay_files
+	} | grep '\.c$' | sort -u
+}
+
+# Their folders, as targets for make.
+touched_folders() { touched_sources | sed 's|[^/]*$||' | sort -u; }
+
+# check_modules FOLDER: the .ko files under it are those in providers.modules.
+check_modules() {
+	local wanted made
+	wanted=$(sed -E 's/[[:space:]]*(#.*)?$//; /^$/d' "$kernel_configs/providers.modules" | sort)
+	made=$(cd "$1" && find . -name '*.ko' -printf '%P\n' | sort)
+	if ! comm -23 <(echo "$wanted") <(echo "$made") | sed 's/^/missing: /' | grep .; then
+		echo "all $(wc -l <<<"$wanted") modules of providers.modules were built"
+		return 0
+	fi
+	return 1
+}
+
+build_providers() {
+	kernel_config_and_make providers "vmlinux modules" "$kernel_configs/providers.config"
+	check_modules /src/build/kernel/providers
+}
+
+# build_without NAME OPTION...: the touched folders with these options off.
+build_without() {
+	local name=$1 fragment=/src/build/kernel/$1.fragment option
+	shift
+	mkdir -p /src/build/kernel
+	for option in "$@"; do printf 'CONFIG_%s=n\n' "$option"; done >"$fragment"
+	kernel_config_and_make "$name" "$(touched_folders | tr '\n' ' ')" "$kernel_configs/providers.config" "$fragment"
+}
+
+# Every touched file must have been compiled, except for what is for x86 only.
+check_arm64_objects() {
+	local source missing=0
+	while read -r source; do
+		case $source in
+		arch/x86/* | drivers/infiniband/hw/hfi1/* | drivers/infiniband/sw/rdmavt/* | *kunit* | *_test.c) continue ;;
+		esac
+		if [[ ! -e /src/build/kernel/arm64/${source%.c}.o ]]; then
+			echo "not compiled: $source"
+			missing=1
+		fi
+	done < <(touched_sources)
+	return $missing
+}
+
+build_arm64() {
+	export ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu-
+	kernel_config_and_make arm64 "$(touched_folders | tr '\n' ' ')" "$kernel_configs/arm64.config"
+	check_arm64_objects
+}
+
+main() {
+	local name
+	(($#)) || set -- providers no-umem-p2p no-p2pdma arm64
+	kernel_source
+	for name in "$@"; do
+		case $name in
+		providers) step build-providers "all RDMA providers as modules" build_providers ;;
+		no-umem-p2p) step build-no-umem-p2p "INFINIBAND_UMEM_P2P=n" build_without "$name" INFINIBAND_UMEM_P2P ;;
+		no-p2pdma) step build-no-p2pdma "PCI_P2PDMA=n" build_without "$name" PCI_P2PDMA INFINIBAND_UMEM_P2P ;;
+		arm64) step build-arm64 "touched files for arm64" build_arm64 ;;
+		*) die "check-builds: no configuration $name" ;;
+		esac
+	done
+}
+
+main "$@"

@@ -1,0 +1,112 @@
+#!/bin/bash
+# check-series.sh [--no-build]: is the kernel series fit to send? Called by "./run check-series" in the root.
+# In a tree of its own: builds after every patch, then checkpatch --strict and sparse on all that is new.
+# A patch is built again only when it, one before it or the overlay changed.
+set -euo pipefail
+
+# shellcheck source=scripts/lib.sh
+. "${BASH_SOURCE[0]%/*}/lib.sh"
+# shellcheck source=scripts/kernel.sh
+. "${BASH_SOURCE[0]%/*}/kernel.sh"
+
+kernel_tree=/src/build/series/linux
+fragments=("$kernel_configs"/{providers,kunit}.config)
+reports=/src/build/series/reports
+
+# ---- building ----------------------------------------------------------------------------------------------
+
+# The tree as it is after PATCH..., configured by as much of the fragments as exists there.
+prepare() {
+	kernel_sync "$kernel_tree" "$@"
+	mkdir -p /src/build/kernel/series
+	cat "${fragments[@]}" >/src/build/kernel/series/fragments
+	kernel_make series KCONFIG_ALLCONFIG=/src/build/kernel/series/fragments allnoconfig
+}
+
+build_after() {
+	prepare "$@"
+	kernel_make series vmlinux modules
+}
+
+build_every_patch() {
+	local hash done_patches=() patch
+	hash=$({ kernel_tar_id; hash_of "${fragments[@]}" /src/build/stamp/root; kernel_overlay_files |
+		(cd /src/kernel && xargs sha256sum); } | sha256sum)
+	for patch in "$@"; do
+		done_patches+=("$patch")
+		hash=$({ echo "$hash"; cat "$kernel_patches/$patch"; } | sha256sum)
+		step_if "series-${patch%%-*}" "$hash" "build after ${patch%.patch}" build_after "${done_patches[@]}"
+	done
+}
+
+# ---- checkpatch --------------------------------------------------------------------------------------------
+
+# Each report has only what checkpatch complains about.
+checkpatch() {
+	local patch file
+	cd "$kernel_tree"
+	for patch in "$@"; do
+		perl scripts/checkpatch.pl --strict --quiet --no-summary --show-types "$kernel_patches/$patch" || true
+	done
+	kernel_overlay_files | while read -r file; do
+		# MAINTAINERS has no entry for what is not upstream.
+		perl scripts/checkpatch.pl --strict --quiet --no-summary --show-types --file "$file" || true
+	done
+}
+
+check_checkpatch() {
+	checkpatch "$@" >"$reports/checkpatch"
+	cat "$reports/checkpatch"
+	[[ ! -s $reports/checkpatch ]]
+}
+
+# ---- sparse ------------------------------------------------------------------------------------------------
+
+objects_of() { grep '\.c$' | sed 's/\.c$/.o/'; }
+
+# sparse_report OUTPUT OBJECT...: what sparse says of these, without line numbers, sorted.
+sparse_report() {
+	local output=$1
+	shift
+	(cd /src/build/kernel/series && rm -f "$@")
+	kernel_make series C=2 -k "$@" >"$output.log" 2>&1 || { tail -n 20 "$output.log"; return 1; }
+	sed -nE 's#^(\.\./)*(/src/build/series/linux/)?([^ :]+):[0-9]+:([0-9]+:)? (warning|error): (.*)#\3: \5: \6#p' \
+		"$output.log" | sort -u >"$output"
+}
+
+# New files must be clean; changed ones must have no warning that they had not before.
+check_sparse() {
+	local new=() touched=()
+	mapfile -t new < <(kernel_overlay_files | objects_of)
+	mapfile -t touched < <(printf '%s\n' "$@" | kernel_patched_files | objects_of)
+	prepare
+	sparse_report "$reports/sparse.base" "${touched[@]}"
+	prepare "$@"
+	sparse_report "$reports/sparse" "${touched[@]}" "${new[@]}"
+	comm -13 "$reports/sparse.base" "$reports/sparse" >"$reports/sparse.new"
+	cat "$reports/sparse.new"
+	echo "sparse: ${#new[@]} new and ${#touched[@]} changed files"
+	[[ ! -s $reports/sparse.new ]]
+}
+
+# ---- all of it ---------------------------------------------------------------------------------------------
+
+main() {
+	local series patches build=1
+	if [[ ${1:-} == --no-build ]]; then build=0; fi
+	mkdir -p "$reports"
+	step_if series-unpack "$(kernel_tar_id)" "unpacking Linux for the series" kernel_unpack "$kernel_tree"
+	series=$(kernel_series)
+	mapfile -t patches <<<"$series"
+	if ((build)); then build_every_patch "${patches[@]}"; fi
+	step series-prepare "the whole series" prepare "${patches[@]}"
+	step series-checkpatch "checkpatch --strict" check_checkpatch "${patches[@]}"
+	step series-sparse "sparse" check_sparse "${patches[@]}"
+	if ((build)); then
+		say "check-series: ${#patches[@]} patches: each builds; checkpatch and sparse are clean"
+	else
+		say "check-series: ${#patches[@]} patches: checkpatch and sparse are clean (not built one by one)"
+	fi
+}
+
+main "$@"

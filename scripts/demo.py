@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+"""Measure ib_write_bw and ib_read_bw on device memory beside host memory. Called by ./run inside the Debian 13 root."""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+REPO = "/src"
+OUT = REPO + "/build/demo"
+SIZES = ("65536", "1048576")
+ROWS = ("host", "device", "device, feature off", "device, rxe", "host, rxe")
+# What ibv_reg_mr() must say. None: it must work.
+EXPECTED = {"host": None, "device": None, "device, feature off": "EFAULT", "device, rxe": "EOPNOTSUPP",
+            "host, rxe": None}
+GOAL_HOST, GOAL_RXE = 0.9, 50
+POISON = 0x5A
+
+
+def say(message):
+    print(message, file=sys.stderr, flush=True)
+
+
+class Memory:
+    """The guest's device memory, as the host sees it."""
+
+    def __init__(self, path):
+        self.fd = os.open(path, os.O_RDWR)
+
+    def poison(self, ranges):
+        for at, length in ranges:
+            os.pwrite(self.fd, bytes([POISON]) * length, at)
+        return True
+
+    def same(self, ranges):
+        near, far = (os.pread(self.fd, length, at) for at, length in ranges)
+        return alike(near, far)
+
+
+def alike(near, far):
+    """Equal, and neither what was put there to be overwritten nor nothing."""
+    return near == far and len(near) > 0 and near.count(near[0]) < len(near)
+
+
+def answer(request):
+    if request["do"] == "poison":
+        return Memory(OUT + "/vram0").poison(request["ranges"])
+    if request["do"] == "compare":
+        return Memory(OUT + "/vram0").same(request["ranges"])
+    with open(OUT + "/host-memory", "rb") as f:
+        return alike(f.read(request["size"]), f.read(request["size"]))
+
+
+def serve():
+    if not os.path.exists(OUT + "/ask"):
+        return
+    with open(OUT + "/ask") as f:
+        request = json.load(f)
+    os.unlink(OUT + "/ask")
+    with open(OUT + "/answer.new", "w") as f:
+        json.dump(answer(request), f)
+    os.rename(OUT + "/answer.new", OUT + "/answer")
+
+
+def guest(options, what):
+    """Run demo_guest.py in a guest, and do on the host what it asks for; what it printed."""
+    with open(OUT + "/results", "w+") as results:
+        process = subprocess.Popen([REPO + "/scripts/guest.py", "--out", OUT, "--timeout", "280", *options, "--",
+                                    "/src/scripts/demo_guest.py", what], stdout=results)
+        while process.poll() is None:
+            serve()
+            time.sleep(0.01)
+        if process.returncode:
+            sys.exit(f"demo: the guest ended with status {process.returncode}")
+        results.seek(0)
+        return [json.loads(line) for line in results]
+
+
+def collect(lines):
+    rows = {name: {"memory": name, "reg_mr": None, "write_bw": dict.fromkeys(SIZES), "read_bw": dict.fromkeys(SIZES),
+                   "verified": None} for name in ROWS}
+    dpkg = None
+    for line in lines:
+        if "dpkg_verify" in line:
+            dpkg = line
+        elif "reg_mr" in line:
+            rows[line["memory"]]["reg_mr"] = line["reg_mr"]
+        elif "bw" in line:
+            rows[line["memory"]][line["bw"]][str(line["size"])] = line["median"]
+        else:
+            rows[line["memory"]]["verified"] = line["verified"]
+    return list(rows.values()), dpkg
+
+
+def cells(row):
+    reg = row["reg_mr"]
+    yield row["memory"]
+    yield f"{reg['us']:.0f} us" if reg["ok"] else reg["errno"]
+    for bw in ("write_bw", "read_bw"):
+        for size in SIZES:
+            yield "-" if row[bw][size] is None else f"{row[bw][size]:.1f}"
+    yield {True: "yes", False: "NO", None: "-"}[row["verified"]]
+
+
+def print_table(rows):
+    head = ["memory", "ibv_reg_mr", "write 64K", "write 1M", "read 64K", "read 1M", "verified"]
+    table = [head] + [list(cells(row)) for row in rows]
+    widths = [max(len(line[i]) for line in table) for i in range(len(head))]
+    for n, line in enumerate(table):
+        print("  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths))))
+        if n == 0:
+            print("  ".join("-" * w for w in widths))
+    print("ib_write_bw and ib_read_bw in MiB/s, medians of interleaved runs; both ends in the same kind of memory.")
+
+
+def ratios(rows, of, to):
+    rows = {row["memory"]: row for row in rows}
+    return [rows[of][bw][size] / rows[to][bw][size] for bw in ("write_bw", "read_bw") for size in SIZES]
+
+
+def judge(rows, dpkg):
+    """Lines of what is not as it must be, after a few on how things compare."""
+    wrong = []
+    for row in rows:
+        want, reg = EXPECTED[row["memory"]], row["reg_mr"]
+        if reg["ok"] != (want is None) or reg["errno"] != want:
+            wrong.append(f"{row['memory']}: ibv_reg_mr gave {reg['errno'] or 'a region'}, not {want or 'a region'}")
+        if want is None and row["verified"] is not True:
+            wrong.append(f"{row['memory']}: the bytes are not where they should be")
+    if dpkg["status"] or dpkg["dpkg_verify"]:
+        wrong.append("dpkg -V perftest libibverbs1: " + dpkg["dpkg_verify"].strip())
+    to_host, to_rxe = min(ratios(rows, "device", "host")), min(ratios(rows, "device", "host, rxe"))
+    say(f"device memory against host memory: at least {to_host:.2f} (goal {GOAL_HOST})"
+        f"{'' if to_host >= GOAL_HOST else ', MISSED'}; against rxe on host memory: at least {to_rxe:.0f} times"
+        f" (goal {GOAL_RXE}){'' if to_rxe >= GOAL_RXE else ', MISSED'}")
+    if not dpkg["status"] and not dpkg["dpkg_verify"]:
+        say("dpkg -V perftest libibverbs1: clean, the binaries are Debian's own")
+    return wrong
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="./run demo", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print the table as JSON, and nothing else on stdout")
+    args = parser.parse_args()
+
+    start = time.monotonic()
+    shutil.rmtree(OUT, ignore_errors=True)
+    os.makedirs(OUT)
+    say("== demo: a guest with the feature off")
+    lines = guest(["--no-p2p"], "reg")
+    say("== demo: measuring, about a minute")
+    lines += guest([], "all")
+    rows, dpkg = collect(lines)
+    if args.json:
+        print(json.dumps(rows, indent=1))
+    else:
+        print_table(rows)
+    wrong = judge(rows, dpkg)
+    say(f"   demo: {time.monotonic() - start:.0f} s")
+    for line in wrong:
+        say("demo: WRONG: " + line)
+    return 1 if wrong else 0
+
+
+sys.exit(main())

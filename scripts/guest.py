@@ -1,0 +1,471 @@
+#!/usr/bin/env python3
+"""Run a command in a fresh guest. Called by ./run inside the Debian 13 root."""
+
+import argparse
+import ctypes
+import fcntl
+import hashlib
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+
+REPO = "/src"
+ROOT_VIEW = "/mnt/guest"  # the root without what is mounted in it
+KERNELS = {False: REPO + "/build/kernel/guest", True: REPO + "/build/kernel/debug"}
+SIMHCAD = REPO + "/build/cmake-release/bin/simhcad"
+KVM_VERDICT = REPO + "/build/kvm-works"
+
+# Exit codes of this program's own; 124 is timeout(1)'s.
+EXIT_PANIC, EXIT_DEVICE, EXIT_LOG, EXIT_SETUP, EXIT_TIMEOUT = 120, 121, 122, 123, 124
+
+# Lines of the guest's kernel log that fail a run with --check-log.
+BAD_LOG = re.compile(
+    r"WARNING: |BUG: |INFO: possible |INFO: trying to register non-static key|possible (circular|recursive) locking"
+    r"|\bOops\b|general protection fault|KASAN: |UBSAN: |refcount_t: |DMA-API: (?!preallocated|debugging enabled)"
+    r"|unreferenced object|kernel BUG at|Kernel panic|suspicious RCU usage|scheduling while atomic"
+    r"|sleeping function called"
+)
+
+EPILOG = f"""
+CMD's output and exit status are passed on. Its standard input is empty; without CMD there is a shell on
+the terminal. In the guest /src is this repository (read-only), /out is DIR, and the environment has HCA,
+HCA_IP, VRAM_BDF and VRAM_RESOURCE. DIR also has console.log (the guest's kernel log), qemu.log,
+simhcad.log and vram0 (the device memory).
+
+Exit status when it is not CMD's: {EXIT_PANIC} the guest panicked or ended by itself, {EXIT_DEVICE} a device process died,
+{EXIT_LOG} bad lines in the kernel log, {EXIT_SETUP} the guest could not be set up, {EXIT_TIMEOUT} the time was up.
+"""
+
+
+class Failure(Exception):
+    """The run ends here: status for the caller and a line that says why."""
+
+    def __init__(self, status, message):
+        super().__init__(message)
+        self.status = status
+
+
+def shown(path):
+    """PATH as a person on the host knows it."""
+    if path == "/mnt/out" or path.startswith("/mnt/out/"):
+        return os.environ.get("P2P_OUT", "/mnt/out") + path[len("/mnt/out"):]
+    if path.startswith(REPO + "/"):
+        return os.environ.get("P2P_HOST_TOP", REPO) + path[len(REPO):]
+    return path
+
+
+def say(message):
+    print(f"run guest: {message}", file=sys.stderr, flush=True)
+
+
+def size(text):
+    match = re.fullmatch(r"(\d+)([KMGT]?)(?:i?B)?", text, re.I)
+    if not match:
+        raise argparse.ArgumentTypeError(f"not a size: {text}")
+    return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[match[2].upper()]
+
+
+def power_of_two(text):
+    value = size(text)
+    if value < 1 << 12 or value & (value - 1):
+        raise argparse.ArgumentTypeError(f"a PCI BAR is a power of two, at least 4K: {text}")
+    return value
+
+
+def parse_args(argv):
+    p = argparse.ArgumentParser(
+        prog="./run guest", usage="./run guest [OPTIONS] [-- CMD...]", epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    p.add_argument("--out", metavar="DIR", default=REPO + "/build/out",
+                   help="folder shared with the guest as /out, one guest at a time in each (default build/out)")
+    p.add_argument("--vram", metavar="SIZE", type=power_of_two, default="256M",
+                   help="device memory, an ivshmem BAR (default 256M)")
+    p.add_argument("--mem", metavar="SIZE", type=size, default="2G", help="guest RAM (default 2G)")
+    p.add_argument("--cpus", metavar="N", type=int, default=2, help="virtual CPUs (default 2)")
+    p.add_argument("--iommu", action="store_true", help="translate DMA: intel-iommu, strict")
+    p.add_argument("--topology", choices=["bus", "ports", "switch"], default="bus",
+                   help="devices on the root bus, behind a root port each, or behind one PCIe switch")
+    p.add_argument("--hcas", metavar="N", type=int, default=1, help="simulated HCAs, simhca0.. (default 1)")
+    p.add_argument("--no-p2p", action="store_true", help="boot with the feature switched off (ib_core.umem_p2p=0)")
+    p.add_argument("--debug", action="store_true", help="kernel with lockdep, DMA-API debug and the KUnit suites")
+    p.add_argument("--check-log", action="store_true",
+                   help="fail when the guest's kernel log has a WARN, BUG, lockdep or DMA-API line")
+    p.add_argument("--timeout", metavar="S", type=float, default=300,
+                   help="end the guest after S seconds (default 300; 0: never, also for a shell)")
+    p.add_argument("--cpu", metavar="MODEL", default="EPYC,vendor=AuthenticAMD",
+                   help="QEMU's CPU model; its vendor decides which peer-to-peer routes are allowed")
+    p.add_argument("--append", metavar="ARGS", action="append", default=[], help="more kernel parameters")
+    p.add_argument("--kernel", metavar="FILE", help="boot this bzImage; nothing is built")
+    p.add_argument("--after", metavar="PROGRAM",
+                   help="run PROGRAM DIR when CMD succeeded and the guest has ended; its failure is the run's")
+    p.add_argument("--drop-vram", action="store_true", help="free the device memory afterwards, not at the next run")
+    p.add_argument("--simhcad", metavar="FILE", default=SIMHCAD, help="device process to use")
+    argv, _, cmd = partition(argv, "--")
+    args = p.parse_args(argv)
+    if not 1 <= args.cpus <= 8:
+        p.error("--cpus: 1 to 8")
+    if not 0 <= args.hcas <= 8:
+        p.error("--hcas: 0 to 8")
+    args.cmd = cmd
+    args.kernel = args.kernel or KERNELS[args.debug] + "/arch/x86/boot/bzImage"
+    args.out = os.path.abspath(args.out)
+    return args
+
+
+def partition(items, sep):
+    if sep not in items:
+        return items, None, []
+    i = items.index(sep)
+    return items[:i], sep, items[i + 1:]
+
+
+def pdeathsig():
+    """The child dies with this process, however that ends. (PR_SET_PDEATHSIG)"""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def spawn(argv, log, **kwargs):
+    with open(log, "wb") as f:
+        return subprocess.Popen(argv, stdin=kwargs.pop("stdin", subprocess.DEVNULL),
+                                stdout=kwargs.pop("stdout", f), stderr=f, preexec_fn=pdeathsig, **kwargs)
+
+
+def mac(i):
+    return f"52:54:00:c0:00:{i:02x}"
+
+
+class Dirs:
+    """Files of one run: DIR (kept) and a folder on tmpfs: sockets for the run, device memory until the next one."""
+
+    def __init__(self, out):
+        self.out = out
+        self.guest = out + "/.guest"
+        os.makedirs(self.guest, exist_ok=True)
+        self.lock = open(self.guest + "/lock", "w")
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Failure(EXIT_SETUP, f"another guest runs in {shown(out)}; choose another --out") from None
+        self.shm = "/dev/shm/p2p-mr." + hashlib.sha256(shown(out).encode()).hexdigest()[:16]
+        self.drop_stale()
+        shutil.rmtree(self.shm, ignore_errors=True)
+        os.mkdir(self.shm, 0o700)
+        with open(self.shm + "/for", "w") as f:
+            f.write(shown(out))
+        self.sockets = tempfile.mkdtemp(prefix="guest.", dir="/tmp")
+        for name in ("stdout", "stderr", "exit", "cmd"):
+            if os.path.lexists(f"{self.guest}/{name}"):
+                os.unlink(f"{self.guest}/{name}")
+
+    @staticmethod
+    def drop_stale():
+        """Device memory whose DIR this root sees to be gone stays in nobody's way."""
+        for name in os.listdir("/dev/shm"):
+            if not name.startswith("p2p-mr."):
+                continue
+            try:
+                with open(f"/dev/shm/{name}/for") as f:
+                    out = f.read()
+            except OSError:
+                continue
+            top = os.environ.get("P2P_HOST_TOP", REPO)
+            if out.startswith(top + "/") and not os.path.isdir(REPO + out[len(top):]):
+                shutil.rmtree(f"/dev/shm/{name}", ignore_errors=True)
+
+    def vram(self, length):
+        path = self.shm + "/vram0"
+        with open(path, "wb") as f:
+            f.truncate(length)
+        link = self.out + "/vram0"
+        if os.path.lexists(link):
+            os.unlink(link)
+        os.symlink(path, link)
+        return path
+
+    def close(self, drop_vram):
+        shutil.rmtree(self.sockets, ignore_errors=True)
+        if drop_vram:
+            shutil.rmtree(self.shm, ignore_errors=True)
+
+
+def slots(args, count):
+    """Bus names for COUNT devices, and the bridges that make them."""
+    if args.topology == "bus":
+        return ["pcie.0"] * count, []
+    if args.topology == "ports":
+        return [f"port{i}" for i in range(count)], [
+            {"driver": "pcie-root-port", "id": f"port{i}", "bus": "pcie.0", "chassis": i + 1, "slot": i + 1}
+            for i in range(count)]
+    return [f"down{i}" for i in range(count)], [
+        {"driver": "pcie-root-port", "id": "port0", "bus": "pcie.0", "chassis": 1, "slot": 1},
+        {"driver": "x3130-upstream", "id": "up0", "bus": "port0"},
+    ] + [{"driver": "xio3130-downstream", "id": f"down{i}", "bus": "up0", "chassis": i + 2, "slot": i + 2}
+         for i in range(count)]
+
+
+def kernel_parameters(args):
+    # A busy host makes the timer look broken and the TSC unstable.
+    words = ["no_timer_check", "tsc=reliable", "console=ttyS0", "loglevel=7", "panic=-1", "oops=panic",
+             "root=root", "rootfstype=9p", "rootflags=trans=virtio,version=9p2000.L,cache=loose,msize=512000",
+             "ro", "init=/guest-init"]
+    if args.iommu:
+        words += ["intel_iommu=on", "iommu.strict=1"]
+    if args.no_p2p:
+        words.append("ib_core.umem_p2p=0")
+    return " ".join(words + args.append)
+
+
+def qemu_argv(args, dirs, accel, vram, sockets):
+    machine = "q35" + (",kernel-irqchip=split" if args.iommu else "")
+    argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+            "-M", machine + ",memory-backend=ram", "-accel", accel, "-cpu", args.cpu, "-smp", str(args.cpus),
+            "-m", f"{args.mem >> 20}M", "-object", f"memory-backend-memfd,id=ram,size={args.mem},share=on",
+            "-kernel", args.kernel, "-append", kernel_parameters(args),
+            "-serial", f"file:{dirs.out}/console.log"]
+
+    def device(**properties):
+        argv.extend(["-device", json.dumps(properties)])
+
+    if args.iommu:  # before the devices it translates for
+        device(driver="intel-iommu", intremap="on", **{"caching-mode": True})
+    for tag, path, readonly in (("root", ROOT_VIEW, True), ("src", REPO, True), ("out", dirs.out, False)):
+        argv += ["-fsdev", f"local,id={tag},path={path},security_model=passthrough,multidevs=remap"
+                 + (",readonly=on" if readonly else "")]
+        device(driver="virtio-9p-pci", fsdev=tag, mount_tag=tag)
+    if not args.cmd:
+        argv += ["-chardev", "stdio,id=tty,signal=off"]
+        device(driver="virtio-serial-pci", id="serial")
+        device(driver="virtconsole", chardev="tty")
+    buses, bridges = slots(args, 1 + args.hcas)
+    for bridge in bridges:
+        device(**bridge)
+    argv += ["-object", f"memory-backend-file,id=vram0,mem-path={vram},size={args.vram},share=on"]
+    device(driver="ivshmem-plain", memdev="vram0", bus=buses[0])
+    for i in range(args.hcas):
+        # The network device of the same MAC gives the HCA its GIDs; a hub is all it is wired to.
+        argv += ["-netdev", f"hubport,id=net{i},hubid=0"]
+        device(driver="virtio-net-pci", netdev=f"net{i}", mac=mac(i), romfile="")
+        device(driver="vfio-user-pci", socket={"type": "unix", "path": sockets[i]}, bus=buses[1 + i],
+               rombar=0, **{"x-msg-timeout": 60000})
+    return argv
+
+
+class Pump:
+    """Copies a file that grows to a file descriptor."""
+
+    def __init__(self, path, fd):
+        self.path, self.fd, self.file = path, fd, None
+
+    def run(self):
+        if self.file is None:
+            if not os.path.exists(self.path):
+                return
+            self.file = open(self.path, "rb", buffering=0)
+        while data := self.file.read(1 << 16):
+            while data:
+                data = data[os.write(self.fd, data):]
+
+
+class Guest:
+    def __init__(self, args, accel):
+        self.args, self.accel = args, accel
+        self.simhcad = self.qemu = None
+        self.dirs = Dirs(args.out)
+        self.deadline = time.monotonic() + args.timeout if args.timeout > 0 else None
+
+    def write_request(self):
+        with open(self.dirs.guest + "/cmd", "wb") as f:
+            f.write(b"".join(os.fsencode(a) + b"\0" for a in self.args.cmd))
+        env = {"P2P_HCAS": self.args.hcas, "TERM": os.environ.get("TERM", "dumb")}
+        if not self.args.cmd and sys.stdin.isatty():
+            env["COLUMNS"], env["LINES"] = os.get_terminal_size()
+        with open(self.dirs.guest + "/env", "w") as f:
+            f.writelines(f"{k}={v}\n" for k, v in env.items())
+
+    def start_simhcad(self):
+        sockets = [f"{self.dirs.sockets}/hca{i}" for i in range(self.args.hcas)]
+        if not sockets:
+            return sockets
+        argv = [self.args.simhcad]
+        for i, path in enumerate(sockets):
+            argv += ["--hca", f"socket={path},mac={mac(i)}"]
+        log = self.dirs.out + "/simhcad.log"
+        self.simhcad = spawn(argv, log)
+        deadline = time.monotonic() + 10
+        while not all(os.path.exists(s) for s in sockets) or b"ready" not in open(log, "rb").read():
+            if self.simhcad.poll() is not None:
+                raise Failure(EXIT_DEVICE, f"simhcad ended at its start; see {shown(log)}")
+            if time.monotonic() > deadline:
+                raise Failure(EXIT_DEVICE, f"simhcad is not ready after 10 s; see {shown(log)}")
+            time.sleep(0.01)
+        return sockets
+
+    def start(self):
+        if not os.path.exists(self.args.kernel):
+            raise Failure(EXIT_SETUP, f"no kernel {shown(self.args.kernel)}")
+        self.write_request()
+        sockets = self.start_simhcad()
+        argv = qemu_argv(self.args, self.dirs, self.accel, self.dirs.vram(self.args.vram), sockets)
+        stdio = {} if self.args.cmd else {"stdin": None, "stdout": None}
+        with open(self.dirs.out + "/qemu.cmd", "w") as f:
+            f.write(" ".join(json.dumps(a) if re.search(r"[^\w@%+=:,./-]", a) else a for a in argv) + "\n")
+        if os.path.exists(self.dirs.out + "/console.log"):
+            os.unlink(self.dirs.out + "/console.log")
+        self.qemu = spawn(argv, self.dirs.out + "/qemu.log", **stdio)
+
+    def wait(self):
+        """Until QEMU ends, for whatever reason; then what the guest said about it."""
+        pumps = [Pump(self.dirs.guest + "/stdout", 1), Pump(self.dirs.guest + "/stderr", 2)]
+        watch = select.poll()
+        for process in (self.qemu, self.simhcad):
+            if process:
+                watch.register(os.pidfd_open(process.pid), select.POLLIN)
+        while self.qemu.poll() is None:
+            watch.poll(20)
+            for pump in pumps:
+                pump.run()
+            # The guest's last act is to write its status; then it no longer matters who dies first.
+            if self.simhcad and self.simhcad.poll() is not None and self.status() is None:
+                raise Failure(EXIT_DEVICE, f"simhcad died ({ended(self.simhcad)}); "
+                              f"see {shown(self.dirs.out)}/simhcad.log")
+            if self.deadline and time.monotonic() > self.deadline:
+                raise Failure(EXIT_TIMEOUT, f"the guest was ended after {self.args.timeout:g} s; "
+                              f"see {shown(self.dirs.out)}/console.log")
+        for pump in pumps:
+            pump.run()
+        return self.verdict()
+
+    def status(self):
+        try:
+            with open(self.dirs.guest + "/exit") as f:
+                text = f.read()
+        except FileNotFoundError:
+            return None
+        return text if text.endswith("\n") else None
+
+    def verdict(self):
+        log = self.dirs.out + "/console.log"
+        status = self.status()
+        if status is None:
+            if self.qemu.returncode:
+                raise Failure(EXIT_SETUP, f"QEMU failed ({ended(self.qemu)}); see {shown(self.dirs.out)}/qemu.log")
+            panic = [line for line in read_log(log) if "Kernel panic" in line]
+            raise Failure(EXIT_PANIC, f"{panic[0] if panic else 'the guest ended without a status'}; see {shown(log)}")
+        word, _, text = status.strip().partition(" ")
+        if word == "setup":
+            raise Failure(EXIT_SETUP, f"{text}; see {shown(log)}")
+        return int(text)
+
+    def stop(self):
+        for process, grace in ((self.qemu, 0), (self.simhcad, 5)):
+            if process and process.poll() is None:
+                if grace:
+                    process.terminate()
+                    try:
+                        process.wait(grace)
+                        continue
+                    except subprocess.TimeoutExpired:
+                        say("simhcad does not end on SIGTERM")
+                process.kill()
+                process.wait()
+        self.dirs.close(self.args.drop_vram)
+
+
+def ended(process):
+    code = process.returncode
+    return f"exit status {code}" if code >= 0 else signal.Signals(-code).name
+
+
+def read_log(path):
+    try:
+        with open(path, encoding="utf-8", errors="replace") as f:
+            return [line.rstrip() for line in f]
+    except FileNotFoundError:
+        return []
+
+
+def check_log(out):
+    lines = read_log(out + "/console.log")
+    bad = [i for i, line in enumerate(lines) if BAD_LOG.search(line)]
+    if not bad:
+        return
+    say("the guest's kernel log has:")
+    for i in bad[:10]:
+        print("   | " + lines[i], file=sys.stderr)
+    raise Failure(EXIT_LOG, f"{len(bad)} bad lines in the kernel log; see {shown(out)}/console.log")
+
+
+def kvm_works():
+    """/dev/kvm can exist, open, and still hang a guest: boot one once, and remember."""
+    if not os.path.exists("/dev/kvm"):
+        return False
+    if not os.path.exists(KVM_VERDICT):
+        say("trying KVM once (up to 20 s)")
+        args = parse_args(["--out", REPO + "/build/kvm-test", "--hcas", "0", "--timeout", "20", "--", "true"])
+        try:
+            works = run(args, "kvm") == 0
+        except Failure:
+            works = False
+        with open(KVM_VERDICT, "w") as f:
+            f.write("yes\n" if works else "no\n")
+        say("KVM works" if works else "KVM does not work here: guests run with TCG")
+    with open(KVM_VERDICT) as f:
+        return f.read().strip() == "yes"
+
+
+def accelerator():
+    choice = os.environ.get("P2P_ACCEL") or ("kvm" if kvm_works() else "tcg")
+    return {"kvm": "kvm", "tcg": "tcg,thread=multi"}[choice]
+
+
+def run(args, accel):
+    guest = Guest(args, accel)
+    try:
+        guest.start()
+        status = guest.wait()
+        if args.check_log:
+            check_log(args.out)
+        if args.after and status == 0:
+            status = subprocess.run([args.after, args.out], check=False).returncode
+        return status
+    finally:
+        guest.stop()
+
+
+def main():
+    args = parse_args(sys.argv[1:])
+    tty = None
+    if not args.cmd:
+        if sys.stdin.isatty():
+            tty = termios.tcgetattr(0)
+        args.timeout = 0
+    if args.hcas and args.simhcad == SIMHCAD and not os.path.exists(SIMHCAD):
+        say("no simhcad built: a guest without HCA")
+        args.hcas = 0
+    if args.iommu and args.topology == "switch":
+        say("QEMU does not model peer-to-peer traffic below a switch together with a translating IOMMU: "
+            "routes can be looked at, transfers will fault")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda n, _: sys.exit(128 + n))
+    try:
+        return run(args, accelerator())
+    except Failure as failure:
+        say(failure)
+        return failure.status
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        if tty:
+            termios.tcsetattr(0, termios.TCSADRAIN, tty)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

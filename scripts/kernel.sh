@@ -1,0 +1,168 @@
+# shellcheck shell=bash
+# The kernel: one source tree (Linux, overlay, patch series), one build folder a configuration.
+# Sourced; works in the root.
+
+kernel_tree=/src/build/linux
+kernel_patches=/src/kernel/patches/7.3
+kernel_configs=/src/kernel/configs
+
+kernel_tar() { printf '%s\n' "${P2P_LINUX_TAR:-/usr/src/linux-source-7.3.tar.xz}"; }
+
+# Names of the series' patches, in order. A patch that the series forgets is an error.
+kernel_series() {
+	local listed forgotten
+	listed=$(sed -E 's/[[:space:]]*(#.*)?$//; /^$/d' "$kernel_patches/series")
+	forgotten=$(find "$kernel_patches" -name '*.patch' -printf '%f\n' | sort | comm -23 - <(sort <<<"$listed"))
+	[[ -z $forgotten ]] || die "not in kernel/patches/7.3/series: $forgotten"
+	printf '%s\n' "$listed"
+}
+
+# Files that the patches named on standard input change.
+kernel_patched_files() {
+	(cd "$kernel_patches" && xargs -r sed -nE 's/^(---|\+\+\+) [ab]\/([^[:space:]]+).*/\2/p') | sort -u
+}
+
+# Paths of the overlay, relative to the tree: folders only, files beside them are documents.
+kernel_overlay_files() {
+	(cd /src/kernel && find . -mindepth 2 \( -path './patches/*' -o -path './configs/*' \) -prune -o -mindepth 2 -type f -printf '%P\n') |
+		sort
+}
+
+kernel_unpack() {
+	local tree=$1
+	rm -rf "$tree" "$tree.orig" "$tree.managed"
+	mkdir -p "$tree.orig"
+	mkdir "$tree.new"
+	tar -C "$tree.new" --strip-components=1 -xf "$(kernel_tar)"
+	mv "$tree.new" "$tree"
+	: >"$tree.managed"
+}
+
+# Original of each file named on standard input, kept aside before it is changed for the first time.
+kernel_keep_originals() {
+	local tree=$1 file
+	while read -r file; do
+		[[ -e $tree.orig/$file || ! -e $tree/$file ]] && continue
+		grep -qxF "$file" "$tree.managed" && continue
+		mkdir -p "$tree.orig/${file%/*}"
+		cp -p "$tree/$file" "$tree.orig/$file"
+	done
+}
+
+# kernel_stage TREE PATCH...: overlay and patched files, alone, in TREE.stage.
+kernel_stage() {
+	local tree=$1 stage=$1.stage file
+	shift
+	rm -rf "$stage"
+	mkdir -p "$stage"
+	kernel_overlay_files >"$stage/.overlay"
+	while read -r file; do
+		if [[ -e $tree/$file ]] && ! grep -qxF "$file" "$tree.managed"; then
+			die "kernel/$file exists in Linux already: change it by a patch"
+		fi
+	done <"$stage/.overlay"
+	rsync -a --files-from="$stage/.overlay" /src/kernel/ "$stage/"
+	(($#)) || return 0
+	printf '%s\n' "$@" | kernel_patched_files >"$stage/.patched"
+	kernel_keep_originals "$tree" <"$stage/.patched"
+	(cd "$tree.orig" && while read -r file; do [[ ! -e $file ]] || printf '%s\n' "$file"; done <"$stage/.patched") |
+		rsync -a --files-from=- "$tree.orig/" "$stage/"
+	printf '%s\n' "$@" >"$stage/.series"
+	(cd "$stage" && QUILT_PATCHES=$kernel_patches QUILT_SERIES=$stage/.series quilt --quiltrc - push -a --fuzz=0 -q)
+}
+
+# kernel_sync TREE PATCH...: bring TREE to Linux + overlay + these patches, writing only files that differ,
+# so that make builds only what changed.
+kernel_sync() {
+	local tree=$1 stage=$1.stage file
+	kernel_stage "$@"
+	(cd "$stage" && find . \( -name .pc -o -path './.[a-z]*' \) -prune -o -type f -printf '%P\n') | sort >"$stage/.managed"
+	comm -13 "$stage/.managed" "$tree.managed" >"$stage/.dropped"
+	# Stands before the first write: an interrupted run must know what it may have written.
+	sort -u "$stage/.managed" "$tree.managed" -o "$tree.managed"
+	while read -r file; do
+		cmp -s "$stage/$file" "$tree/$file" && continue
+		mkdir -p "$(dirname "$tree/$file")"
+		cp "$stage/$file" "$tree/$file"
+		printf 'wrote %s\n' "$file"
+	done <"$stage/.managed"
+	while read -r file; do
+		if [[ -e $tree.orig/$file ]]; then cp "$tree.orig/$file" "$tree/$file"; else rm -f "$tree/$file"; fi
+		printf 'restored %s\n' "$file"
+	done <"$stage/.dropped"
+	cp "$stage/.managed" "$tree.managed"
+	rm -rf "$stage"
+}
+
+kernel_tar_id() { stat -L -c '%n %s %Y' "$(kernel_tar)"; }
+
+# Hash of all that the tree is made from.
+kernel_tree_hash() {
+	{
+		kernel_tar_id
+		find /src/kernel -mindepth 1 -maxdepth 1 -type d ! -name configs -print0 | sort -z |
+			while IFS= read -r -d '' p; do hash_of "$p"; done
+	} | sha256sum | cut -c 1-32
+}
+
+kernel_source() {
+	local series patches
+	step_if "unpack-linux" "$(kernel_tar_id)" "unpacking Linux" kernel_unpack "$kernel_tree"
+	series=$(kernel_series)
+	mapfile -t patches <<<"$series"
+	step_if "kernel-source" "$(kernel_tree_hash)" "Linux + overlay + ${#patches[@]} patches" \
+		kernel_sync "$kernel_tree" "${patches[@]}"
+}
+
+kernel_make() {
+	local name=$1
+	shift
+	make -C "$kernel_tree" O="/src/build/kernel/$name" -j"$(nproc)" "$@"
+}
+
+# The lines of the fragments that .config does not say; the last fragment wins.
+kernel_lost_lines() {
+	local config=$1
+	shift
+	sed -nE 's/^(CONFIG_[A-Za-z0-9_]+)=n$/\1 n/p; s/^# (CONFIG_[A-Za-z0-9_]+) is not set$/\1 n/p; s/^(CONFIG_[A-Za-z0-9_]+)=(.+)$/\1 \2/p' "$@" |
+		awk '{ k = $1; $1 = ""; want[k] = substr($0, 2) } END { for (k in want) print k "=" want[k] }' | sort |
+		while IFS= read -r line; do
+			case $line in
+			*=n) ! grep -q "^${line%=n}=" "$config" ;;
+			*) grep -qxF "$line" "$config" ;;
+			esac || printf '%s\n' "$line"
+		done
+}
+
+# kernel_config NAME FRAGMENT...: nothing but what the fragments ask for (ARCH from the environment).
+kernel_config() {
+	local name=$1 out=/src/build/kernel/$1 lost
+	shift
+	mkdir -p "$out"
+	cat "$@" >"$out/fragments"
+	kernel_make "$name" KCONFIG_ALLCONFIG="$out/fragments" allnoconfig
+	lost=$(kernel_lost_lines "$out/.config" "$@")
+	if [[ -n $lost ]]; then
+		printf 'lines of %s that did not survive into .config:\n%s\n' "$*" "$lost"
+		return 1
+	fi
+}
+
+kernel_config_and_make() {
+	local name=$1 targets=$2
+	shift 2
+	kernel_config "$name" "$@"
+	# shellcheck disable=SC2086 # several targets
+	kernel_make "$name" $targets
+}
+
+# kernel_build NAME TARGETS FRAGMENT...
+kernel_build() {
+	local name=$1 targets=$2 hash
+	shift 2
+	hash=$({ kernel_tree_hash; hash_of "$@" /src/scripts/kernel.sh; cat /src/build/stamp/root; echo "$targets"; } | sha256sum)
+	step_if "kernel-$name" "$hash" "building kernel $name" kernel_config_and_make "$name" "$targets" "$@"
+}
+
+kernel_build_guest() { kernel_build guest bzImage "$kernel_configs/guest.config"; }
+kernel_build_debug() { kernel_build debug bzImage "$kernel_configs"/{guest,debug,kunit}.config; }

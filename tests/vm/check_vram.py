@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+"""Check the device memory of a guest that has ended, from outside: check_vram.py DIR
+
+DIR/vram.expect has lines "offset length seed", see pattern.h; DIR/vram0 is the device memory.
+Every byte that no line tells about must be zero. Holes of the file are not read.
+"""
+
+import os
+import sys
+
+BLOCK = 65521
+STEP = 16 << 20
+
+
+def pattern(seed, length):
+    x, block = seed, bytearray(BLOCK)
+    for i in range(BLOCK):
+        x = (x * 1664525 + 1013904223) & 0xFFFFFFFF
+        block[i] = x >> 24
+    return (bytes(block) * (length // BLOCK + 1))[:length]
+
+
+def extents(fd, size):
+    """The parts of the file that have data."""
+    at = 0
+    while at < size:
+        try:
+            at = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError:
+            return
+        end = os.lseek(fd, at, os.SEEK_HOLE)
+        yield at, end
+        at = end
+
+
+def pieces(expected):
+    """What the lines say, the later over the earlier: disjoint (start, end, seed, first)."""
+    done = []
+    for start, end, seed in reversed(expected):
+        todo = [(start, end)]
+        for a, b, _, _ in done:
+            todo = [p for s, e in todo for p in ((s, min(e, a)), (max(s, b), e)) if p[0] < p[1]]
+        done += [(s, e, seed, start) for s, e in todo]
+    return sorted(done)
+
+
+def first_difference(data, want):
+    return next(i for i, (a, b) in enumerate(zip(data, want)) if a != b)
+
+
+def main():
+    folder = sys.argv[1]
+    with open(os.path.join(folder, "vram.expect")) as f:
+        lines = [tuple(map(int, line.split())) for line in f]
+    expected = pieces([(o, o + n, seed) for o, n, seed in lines])
+    if not expected:
+        sys.exit("check_vram: vram.expect says nothing")
+
+    fd = os.open(os.path.join(folder, "vram0"), os.O_RDONLY)
+    size = os.fstat(fd).st_size
+    for start, end, seed, first in expected:
+        want = pattern(seed, end - first)[start - first:]
+        data = os.pread(fd, end - start, start)
+        if data != want:
+            at = start + first_difference(data, want) if len(data) == len(want) else len(data)
+            sys.exit(f"check_vram: {start:#x}..{end:#x} is not pattern {seed}: differs from {at:#x} on")
+
+    for start, end in extents(fd, size):
+        for at in range(start, end, STEP):
+            data = bytearray(os.pread(fd, min(STEP, end - at), at))
+            for s, e, _, _ in expected:
+                s, e = max(s - at, 0), min(e - at, len(data))
+                if s < e:
+                    data[s:e] = bytes(e - s)
+            if any(data):
+                stray = next(i for i, b in enumerate(data) if b)
+                sys.exit(f"check_vram: stray byte at {at + stray:#x}")
+    print(f"check_vram: {sum(e - s for s, e, _, _ in expected)} bytes as expected, nothing else written")
+
+
+main()

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+# How a test that runs in a guest is declared.
+
+# p2p_guest_test(NAME name COMMAND program args... [OPTIONS run-guest-options...] [AFTER program] [TIMEOUT seconds])
+# COMMAND runs in a fresh guest with the debug kernel; a bad line in its kernel log fails the test. AFTER is called
+# on the host with the test's folder, where vram0 still is. Status 4 is a skip.
+function(p2p_guest_test)
+	cmake_parse_arguments(PARSE_ARGV 0 T "" "NAME;AFTER;TIMEOUT" "OPTIONS;COMMAND")
+	p2p_guest_test_command(command ${T_NAME} "${T_TIMEOUT}")
+	if(T_AFTER)
+		list(APPEND T_OPTIONS --after ${CMAKE_CURRENT_SOURCE_DIR}/${T_AFTER})
+	endif()
+	add_test(NAME vm.${T_NAME} COMMAND ${PROJECT_SOURCE_DIR}/run guest ${command} ${T_OPTIONS} -- ${T_COMMAND})
+	p2p_guest_test_properties(vm.${T_NAME} "${T_TIMEOUT}")
+endfunction()
+
+# p2p_kunit_test(NAME name [OPTIONS run-guest-options...] [TIMEOUT seconds]): the KUnit suites, in a fresh guest.
+function(p2p_kunit_test)
+	cmake_parse_arguments(PARSE_ARGV 0 T "" "NAME;TIMEOUT" "OPTIONS")
+	p2p_guest_test_command(command ${T_NAME} "${T_TIMEOUT}")
+	add_test(NAME vm.${T_NAME} COMMAND ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/kunit.sh ${command} ${T_OPTIONS})
+	p2p_guest_test_properties(vm.${T_NAME} "${T_TIMEOUT}")
+endfunction()
+
+function(p2p_guest_test_command result name timeout)
+	if(NOT timeout)
+		set(timeout 300)
+	endif()
+	set(${result} --debug --check-log --drop-vram --timeout ${timeout} --out ${CMAKE_BINARY_DIR}/guest/${name}
+		--simhcad ${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/simhcad PARENT_SCOPE)
+endfunction()
+
+# ./run guest ends in time by itself; ctest's limit is for the case that it does not.
+function(p2p_guest_test_properties name timeout)
+	if(NOT timeout)
+		set(timeout 300)
+	endif()
+	math(EXPR limit "${timeout} + 60")
+	set_tests_properties(${name} PROPERTIES LABELS vm TIMEOUT ${limit} SKIP_RETURN_CODE 4)
+endfunction()

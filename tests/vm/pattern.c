@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+#include "pattern.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define EXPECT_FILE "/out/vram.expect"
+
+/* The high bytes of a linear congruential generator (Numerical Recipes' constants). */
+static void pattern_block(uint8_t *block, uint32_t seed)
+{
+	uint32_t x = seed;
+
+	for (size_t i = 0; i < PATTERN_BLOCK; i++) {
+		x = x * 1664525u + 1013904223u;
+		block[i] = x >> 24;
+	}
+}
+
+void pattern_fill(void *dst, size_t len, uint32_t seed)
+{
+	uint8_t block[PATTERN_BLOCK];
+
+	pattern_block(block, seed);
+	for (size_t at = 0; at < len; at += PATTERN_BLOCK)
+		memcpy((uint8_t *)dst + at, block, len - at < PATTERN_BLOCK ? len - at : PATTERN_BLOCK);
+}
+
+bool pattern_matches(const void *src, size_t len, uint32_t seed)
+{
+	uint8_t block[PATTERN_BLOCK];
+
+	pattern_block(block, seed);
+	for (size_t at = 0; at < len; at += PATTERN_BLOCK)
+		if (memcmp((const uint8_t *)src + at, block,
+			   len - at < PATTERN_BLOCK ? len - at : PATTERN_BLOCK))
+			return false;
+	return true;
+}
+
+int pattern_expect(uint64_t offset, size_t len, uint32_t seed)
+{
+	char line[80];
+	int fd, n;
+
+	fd = open(EXPECT_FILE, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+	if (fd < 0)
+		return -1;
+	n = snprintf(line, sizeof(line), "%" PRIu64 " %zu %" PRIu32 "\n", offset, len, seed);
+	if (write(fd, line, n) != n) {
+		close(fd);
+		return -1;
+	}
+	return close(fd);
+}
