@@ -48,7 +48,7 @@ project_build() {
 
 build_project() {
 	local hash
-	hash=$(hash_of /src/CMakeLists.txt /src/CMakePresets.json /src/devices /src/tests "${shared_headers[@]}" /src/build/stamp/root)
+	hash=$(hash_of /src/CMakeLists.txt /src/CMakePresets.json /src/devices /src/tests "${shared_headers[@]}" /src/build/stamp/{root,unpack-linux})
 	step_if "project-$1" "$hash" "building device process and tests ($1)" project_build "$1"
 }
 

@@ -21,7 +21,7 @@ SIZES = (64 << 10, MIB)
 CLIENT_AT, SERVER_AT, EACH = 0, 8 * MIB, 4 * MIB
 HOST_MEMORY = "/dev/shm/host-memory"
 REPEATS = 3
-ITERATIONS = {HCA: {64 << 10: 20000, MIB: 2000}, "rxe0": {64 << 10: 100, MIB: 10}}
+ITERATIONS = {HCA: {64 << 10: 60000, MIB: 5000}, "rxe0": {64 << 10: 100, MIB: 10}}
 
 
 def emit(**result):

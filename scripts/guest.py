@@ -249,6 +249,9 @@ def qemu_argv(args, dirs, accel, vram, sockets):
         device(**bridge)
     argv += ["-object", f"memory-backend-file,id=vram0,mem-path={vram},size={args.vram},share=on"]
     device(driver="ivshmem-plain", memdev="vram0", bus=buses[0])
+    if args.hcas:
+        # A hub with one port takes no packets: the transmit queue would time out.
+        argv += ["-netdev", "user,id=sink,restrict=on,ipv6=off", "-netdev", "hubport,id=sinkport,hubid=0,netdev=sink"]
     for i in range(args.hcas):
         # The network device of the same MAC gives the HCA its GIDs; a hub is all it is wired to.
         argv += ["-netdev", f"hubport,id=net{i},hubid=0"]

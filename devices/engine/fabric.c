@@ -6,9 +6,8 @@
 
 #include "internal.h"
 
-#define FLUSHED_SCAN_MIN_NS	1000000ull
 #define FLUSHED_SCAN_MAX_NS	64000000ull
-#define FLUSHED_SCAN_QPS	64
+#define FLUSHED_SCAN_QPS	1024
 
 /* ---- heap of timers ---- */
 

@@ -9,6 +9,9 @@
 
 /* ---- fabric.c ---- */
 
+/* How soon QPs in ERR are looked at again after something was found there. */
+#define FLUSHED_SCAN_MIN_NS	1000000ull
+
 /* Each leaves the QP in the named place, wherever it was. */
 void qp_sched_idle(struct engine_qp *qp);
 void qp_sched_active(struct engine_qp *qp);

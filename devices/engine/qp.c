@@ -5,8 +5,6 @@
 
 #include "internal.h"
 
-#define FLUSH_INTERVAL_NS	1000000ull
-
 int engine_qp_create(struct engine_qp *qp)
 {
 	int ret;
@@ -371,7 +369,7 @@ static uint32_t qp_flush_turn(struct engine_qp *qp)
 	dma_map_read_unlock(hca->map);
 
 	if (n)
-		hca->fabric->flushed_interval = FLUSH_INTERVAL_NS;
+		hca->fabric->flushed_interval = FLUSHED_SCAN_MIN_NS;
 	if (n == ENGINE_TURN_WRS)
 		qp_sched_active(qp);
 	else if (qp->rq && !qp->rq_shared && !qp->rq_dead)

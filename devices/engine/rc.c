@@ -10,7 +10,7 @@
  * A request passes these steps; the last two may take many turns:
  *   check	what the requester alone can tell (IBTA 9.9.2, requester's local errors)
  *   reach	is there a responder that would answer? If not the ACK timer runs
- *   admit	the responder's checks (IBTA 9.9.3): it accepts, is not ready (RNR), or refuses (NAK)
+ *   admit	the responder's checks (IBTA 9.9.3): it accepts, is not ready, or refuses
  *   copy	by DMA address, from one end to the other
  *   finish	completions, the responder's first
  */
@@ -221,6 +221,19 @@ static enum rc_step rc_check(struct engine_qp *qp)
 
 /* ---- reach ---- */
 
+/* Would @peer, which may be NULL, answer? 0, or an ENGINE_VERR_*. */
+static uint32_t rc_check_peer(const struct engine_qp *qp, const struct engine_qp *peer)
+{
+	if (!peer)
+		return ENGINE_VERR_NO_PEER;
+	if (peer->attr.state != ENGINE_QPS_RTR && peer->attr.state != ENGINE_QPS_RTS &&
+	    peer->attr.state != ENGINE_QPS_SQD)
+		return ENGINE_VERR_PEER_STATE;
+	if (peer->type != ENGINE_QPT_RC || peer->attr.dest_qpn != qp->qpn ||
+	    !hca_has_gid(qp->hca, peer->attr.dgid))
+		return ENGINE_VERR_PEER_OTHER;
+	return 0;
+}
 
 /* The QP that answers @qp, or NULL and why not in qp->no_answer. */
 static struct engine_qp *rc_find_peer(struct engine_qp *qp)
@@ -234,25 +247,18 @@ static struct engine_qp *rc_find_peer(struct engine_qp *qp)
 	/* Which GIDs there are has changed, seldom so that it concerns this QP. */
 	hca = fabric_find_gid(fabric, qp->hca, qp->attr.dgid);
 	peer = hca ? idtab_get(&hca->qps, qp->attr.dest_qpn) : NULL;
-	if (peer && peer->attr.state != ENGINE_QPS_RTR && peer->attr.state != ENGINE_QPS_RTS &&
-	    peer->attr.state != ENGINE_QPS_SQD) {
-		qp->no_answer = ENGINE_VERR_PEER_STATE;
-	} else if (peer && (peer->type != ENGINE_QPT_RC || peer->attr.dest_qpn != qp->qpn ||
-			    !hca_has_gid(qp->hca, peer->attr.dgid))) {
-		qp->no_answer = ENGINE_VERR_PEER_OTHER;
-	} else if (peer) {
-		if (peer != qp->peer) {
-			qp_unlink_peer(qp);
-			qp->peer = peer;
-			list_add_tail(&qp->peer_node, &peer->requesters);
-		}
-		qp->peer_generation = fabric->gid_generation;
-		return peer;
-	} else {
-		qp->no_answer = ENGINE_VERR_NO_PEER;
+	qp->no_answer = rc_check_peer(qp, peer);
+	if (qp->no_answer) {
+		qp_unlink_peer(qp);
+		return NULL;
 	}
-	qp_unlink_peer(qp);
-	return NULL;
+	if (peer != qp->peer) {
+		qp_unlink_peer(qp);
+		qp->peer = peer;
+		list_add_tail(&qp->peer_node, &peer->requesters);
+	}
+	qp->peer_generation = fabric->gid_generation;
+	return peer;
 }
 
 /* ---- admit ---- */
@@ -464,6 +470,21 @@ static enum rc_step rc_execute(struct engine_qp *qp, struct engine_qp *peer, uin
 	return rc_finish(qp, peer);
 }
 
+/* Always in the same order, so that several engine threads would do no harm. */
+static void rc_lock_maps(struct dma_map *a, struct dma_map *b)
+{
+	dma_map_read_lock(a < b ? a : b);
+	if (a != b)
+		dma_map_read_lock(a < b ? b : a);
+}
+
+static void rc_unlock_maps(struct dma_map *a, struct dma_map *b)
+{
+	dma_map_read_unlock(a);
+	if (a != b)
+		dma_map_read_unlock(b);
+}
+
 uint32_t rc_turn(struct engine_qp *qp)
 {
 	struct engine_qp *peer = rc_find_peer(qp);
@@ -474,10 +495,7 @@ uint32_t rc_turn(struct engine_qp *qp)
 	unsigned int n;
 	int ret;
 
-	dma_map_read_lock(local);
-	if (remote != local)
-		dma_map_read_lock(remote);
-
+	rc_lock_maps(local, remote);
 	for (n = 0; n < ENGINE_TURN_WRS && budget && step == RC_OK; n++) {
 		if (!qp->wr_valid) {
 			ret = qp->attr.state == ENGINE_QPS_SQD ? 0 : qp_fetch_send(qp);
@@ -495,9 +513,7 @@ uint32_t rc_turn(struct engine_qp *qp)
 			qp_check_drained(qp);
 	}
 
-	if (remote != local)
-		dma_map_read_unlock(remote);
-	dma_map_read_unlock(local);
+	rc_unlock_maps(local, remote);
 
 	if (step != RC_STOP)
 		qp_sched_active(qp);

@@ -279,7 +279,10 @@ err_close:
 
 static int dev_describe(struct simhca_dev *dev)
 {
-	static const struct vfu_region_ops regs = { .read = dev_bar0_read, .write = dev_bar0_write };
+	static const struct vfu_region_ops regs = {
+		.read = dev_bar0_read,
+		.write = dev_bar0_write,
+	};
 	struct vfu_server *srv = dev->srv;
 	int ret;
 

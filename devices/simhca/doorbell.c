@@ -81,7 +81,7 @@ static bool doorbell_poll_group(struct simhca_uar_use *use, unsigned int group)
 	bool found = false;
 	unsigned int i;
 
-	/* Pairs with the barrier of who posts: either we see its index or it sets the byte again. */
+	/* Pairs with the barrier of who posts: we see its index, or it sets the byte again. */
 	__atomic_store_n(&use->page->sq_group[group], 0, __ATOMIC_RELAXED);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	for (i = 0; i < SIMHCA_QPS_PER_GROUP; i++, slot++) {

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * The engine thread: looks at requests, commands and doorbells of all devices, gives QPs their turns,
- * delivers events; and sleeps when there has been nothing to do for a moment.
+ * The engine thread: looks at requests, commands and doorbells of all devices, gives QPs their
+ * turns, delivers events; and sleeps when there has been nothing to do for a moment.
+ *
+ * That goes in three steps. It spins for a few microseconds, as long as a virtual CPU takes to post
+ * the next request. Then it takes naps between its looks for a few milliseconds: waking it costs
+ * the guest much more than a nap costs anybody, and whoever shares its core runs meanwhile. Only
+ * then it sleeps until somebody kicks.
  *
  * Going to sleep: set "asleep" in all status pages, full barrier, look at everything once more,
  * then wait. Who posts stores its index, full barrier, and loads "asleep" (simhca_hw.h). So either
@@ -20,6 +25,7 @@
 #include "poller.h"
 
 #define POLLER_TURNS		16
+#define POLLER_NAP_NS		25000ull
 /* Nobody rings when an EQ has room again. */
 #define POLLER_BLOCKED_NS	1000000ull
 /* Timers of the engine are as short as 10 us. */
@@ -29,6 +35,7 @@ struct poller {
 	struct fabric fabric;
 	struct list_head devs;
 	uint64_t spin_ns;
+	unsigned int naps;		/* at most, before sleeping */
 	int wake_fd;
 	atomic_bool stop;
 	pthread_t thread;
@@ -90,11 +97,10 @@ static uint64_t poller_deadline(struct poller *poller, uint64_t now)
 	return next;
 }
 
-static void poller_wait(struct poller *poller)
+/* Waits for a wake-up, or until @next. */
+static void poller_wait(struct poller *poller, uint64_t now, uint64_t next)
 {
 	struct pollfd pfd = { .fd = poller->wake_fd, .events = POLLIN };
-	uint64_t now = poller_now();
-	uint64_t next = poller_deadline(poller, now);
 	struct timespec ts = { 0 };
 	uint64_t count;
 
@@ -108,11 +114,33 @@ static void poller_wait(struct poller *poller)
 	}
 }
 
+/* Still looks now and then, so nobody needs to kick. */
+static void poller_nap(struct poller *poller)
+{
+	uint64_t now = poller_now();
+	uint64_t next = poller_deadline(poller, now);
+
+	poller_wait(poller, now, next < now + POLLER_NAP_NS ? next : now + POLLER_NAP_NS);
+}
+
+static void poller_sleep(struct poller *poller)
+{
+	uint64_t now;
+
+	poller_set_asleep(poller, true);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	now = poller_now();
+	if (!poller_round(poller, now))
+		poller_wait(poller, now, poller_deadline(poller, now));
+	poller_set_asleep(poller, false);
+}
+
 static void *poller_thread(void *arg)
 {
 	struct poller *poller = arg;
 	uint64_t now = poller_now();
 	uint64_t idle_since = now;
+	unsigned int naps = 0;
 
 	prctl(PR_SET_NAME, "simhca-engine");
 	prctl(PR_SET_TIMERSLACK, POLLER_TIMER_SLACK_NS);
@@ -120,22 +148,24 @@ static void *poller_thread(void *arg)
 		now = poller_now();
 		if (poller_round(poller, now)) {
 			idle_since = now;
+			naps = 0;
 			continue;
 		}
 		if (now - idle_since < poller->spin_ns)
 			continue;
-
-		poller_set_asleep(poller, true);
-		__atomic_thread_fence(__ATOMIC_SEQ_CST);
-		if (!poller_round(poller, now))
-			poller_wait(poller);
-		poller_set_asleep(poller, false);
+		if (naps < poller->naps) {
+			naps++;
+			poller_nap(poller);
+			continue;
+		}
+		poller_sleep(poller);
 		idle_since = poller_now();
+		naps = 0;
 	}
 	return NULL;
 }
 
-struct poller *poller_create(unsigned int spin_us)
+struct poller *poller_create(unsigned int spin_us, unsigned int naps)
 {
 	struct poller *poller = calloc(1, sizeof(*poller));
 
@@ -147,6 +177,7 @@ struct poller *poller_create(unsigned int spin_us)
 		return NULL;
 	}
 	poller->spin_ns = (uint64_t)spin_us * 1000;
+	poller->naps = naps;
 	list_init(&poller->devs);
 	fabric_init(&poller->fabric);
 	return poller;

@@ -24,18 +24,19 @@
 
 struct poller;
 
-/* ---- for the process: poller.c, dev.c --------------------------------------------------------- */
+/* ---- for the process: poller.c, dev.c ---- */
 
 struct simhca_dev;
 
 /* @level as in vfio_user.h; @name is that of the device. */
 typedef void (*simhca_log_fn)(const char *name, enum vfu_log_level level, const char *line);
 
-/* How long to poll without finding anything before going to sleep. */
-#define POLLER_SPIN_US		50
+/* How long to poll without finding anything, and how many naps of 25 us, before going to sleep. */
+#define POLLER_SPIN_US		20
+#define POLLER_NAPS		80
 
 /* Returns NULL and sets errno. */
-struct poller *poller_create(unsigned int spin_us);
+struct poller *poller_create(unsigned int spin_us, unsigned int naps);
 
 /* Starts the engine thread; devices were added before. Returns 0 or a negative errno value. */
 int poller_start(struct poller *poller);
@@ -66,7 +67,7 @@ void simhca_dev_stop(struct simhca_dev *dev);
 /* Frees a device that was stopped; the poller does not run any more. NULL is allowed. */
 void simhca_dev_destroy(struct simhca_dev *dev);
 
-/* ---- between the files of this folder ----------------------------------------------------------- */
+/* ---- between the files of this folder ---- */
 
 /* A buffer of the guest. */
 struct simhca_ring {

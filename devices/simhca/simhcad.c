@@ -37,7 +37,7 @@ static void usage(FILE *out)
 		"\n"
 		"  --hca socket=PATH[,mac=MAC]  an adapter; default MAC 52:54:00:c0:00:00, :01, ...\n"
 		"                               (that of the network device whose addresses it uses)\n"
-		"  --spin-us N                  poll so long without work before sleeping (default %d)\n"
+		"  --spin-us N                  poll so long without work before resting (default %d)\n"
 		"  --verbose                    say what happens on the connections; twice: all of it\n"
 		"  --help                       this text\n"
 		"  --version                    version\n"
@@ -169,7 +169,7 @@ static int listen_hcas(struct simhcad_options *opts)
 /* Serves until a signal says to end. */
 static int serve(struct simhcad_options *opts, const sigset_t *signals, simhca_log_fn log)
 {
-	struct poller *poller = poller_create(opts->spin_us);
+	struct poller *poller = poller_create(opts->spin_us, POLLER_NAPS);
 	unsigned int i;
 	int ret, sig;
 

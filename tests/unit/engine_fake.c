@@ -267,3 +267,93 @@ unsigned int fake_run(struct fabric *fabric, uint64_t now)
 	} while (fabric_busy(fabric));
 	return turns;
 }
+
+/* ---- two HCAs ---- */
+
+int fake_setup(void **state)
+{
+	struct fake_pair *t = calloc(1, sizeof(*t));
+	unsigned int i;
+
+	fabric_init(&t->fabric);
+	for (i = 0; i < 2; i++) {
+		fake_hca_init(&t->hca[i], &t->fabric, i + 1, FAKE_MEM);
+		t->cq[i] = fake_cq_new(&t->hca[i], 9);
+	}
+	t->a = fake_qp_new(&t->hca[0], 17, t->cq[0]);
+	t->b = fake_qp_new(&t->hca[1], 33, t->cq[1]);
+	fake_connect(t->a, t->b);
+	t->now = 5000000;
+	*state = t;
+	return 0;
+}
+
+int fake_teardown(void **state)
+{
+	struct fake_pair *t = *state;
+	unsigned int i;
+
+	if (t->a)
+		fake_qp_free(t->a);
+	if (t->b)
+		fake_qp_free(t->b);
+	for (i = 0; i < 2; i++) {
+		fake_cq_free(t->cq[i]);
+		fake_hca_fini(&t->hca[i], FAKE_MEM);
+	}
+	assert_int_equal(t->fabric.num_qps, 0);
+	assert_int_equal(t->fabric.heap_len, 0);
+	fabric_destroy(&t->fabric);
+	free(t);
+	return 0;
+}
+
+void fake_fill(uint8_t *p, size_t len, uint32_t seed)
+{
+	size_t i;
+
+	for (i = 0; i < len; i++) {
+		seed = seed * 1664525 + 1013904223;
+		p[i] = seed >> 24;
+	}
+}
+
+void fake_run_all(struct fake_pair *t)
+{
+	fake_run(&t->fabric, t->now);
+}
+
+void fake_expect_wc(struct fake_cq *cq, struct fake_qp *qp, uint32_t index, bool recv,
+		    enum engine_wc_status status, uint32_t verr)
+{
+	const struct engine_wc *wc = fake_wc(cq);
+
+	assert_non_null(wc);
+	assert_ptr_equal(wc->qp, &qp->base);
+	assert_int_equal(wc->status, status);
+	assert_int_equal(wc->vendor_err, verr);
+	assert_int_equal(wc->index, index);
+	assert_int_equal(wc->recv, recv);
+	assert_int_equal(wc->solicited, status != ENGINE_WC_SUCCESS);
+}
+
+void fake_expect_quiet(struct fake_pair *t)
+{
+	assert_null(fake_wc(t->cq[0]));
+	assert_null(fake_wc(t->cq[1]));
+}
+
+void fake_expect_states(struct fake_pair *t, enum engine_qp_state a, enum engine_qp_state b)
+{
+	assert_int_equal(t->a->base.attr.state, a);
+	assert_int_equal(t->b->base.attr.state, b);
+}
+
+void fake_make_mr(struct fake_hca *hca, uint32_t key, uint32_t pdn, uint32_t access,
+		  uint64_t addr, uint64_t length)
+{
+	struct sgtab sg;
+
+	sgtab_init_one(&sg, addr, length);
+	assert_int_equal(engine_mr_create(&hca->base, key, pdn, access, FAKE_IOVA, &sg, 0), 0);
+}

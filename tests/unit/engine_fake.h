@@ -16,6 +16,14 @@
 #define FAKE_CQES	1024u
 #define FAKE_ALL	ENGINE_ACCESS_ALL
 
+/* Places in that memory. */
+#define SRC	(FAKE_IOVA + 0x1003)	/* of no alignment */
+#define DST	(FAKE_IOVA + 0x400105)
+#define ALIGNED	(FAKE_IOVA + 0x800000)
+
+#define MS	1000000ull
+#define EVENT(e)	(1u << ENGINE_EVENT_##e)
+
 struct fake_hca {
 	struct engine_hca base;
 	struct dma_map *map;
@@ -81,5 +89,33 @@ static inline uint8_t *fake_ptr(struct fake_hca *hca, uint64_t iova)
 {
 	return hca->mem + (iova - FAKE_IOVA);
 }
+
+/* For cmocka; *@state is the pair. */
+/* Two HCAs, @a of the first connected to @b of the second. */
+struct fake_pair {
+	struct fabric fabric;
+	struct fake_hca hca[2];
+	struct fake_cq *cq[2];
+	struct fake_qp *a, *b;
+	uint64_t now;
+};
+
+int fake_setup(void **state);
+int fake_teardown(void **state);
+
+/* fake_run() at @t->now. */
+void fake_run_all(struct fake_pair *t);
+
+void fake_fill(uint8_t *p, size_t len, uint32_t seed);
+
+/* An MR of one run, iova FAKE_IOVA. */
+void fake_make_mr(struct fake_hca *hca, uint32_t key, uint32_t pdn, uint32_t access, uint64_t addr,
+		  uint64_t length);
+
+/* These take completions, and assert. */
+void fake_expect_wc(struct fake_cq *cq, struct fake_qp *qp, uint32_t index, bool recv,
+		    enum engine_wc_status status, uint32_t verr);
+void fake_expect_quiet(struct fake_pair *t);
+void fake_expect_states(struct fake_pair *t, enum engine_qp_state a, enum engine_qp_state b);
 
 #endif /* ENGINE_FAKE_H */

@@ -37,12 +37,14 @@ static uint64_t now_ms(void)
 static int transact_fds(struct guest *g, uint16_t command, const void *payload, size_t len,
 			void *reply, size_t reply_len, const int *fds, unsigned int num_fds)
 {
-	struct message m;
+	struct message m = {
+		.hdr = { .id = ++g->msg_id, .command = command, .size = sizeof(m.hdr) + len },
+		.len = len,
+		.num_fds = num_fds,
+	};
 
-	make_message(&m, command, payload, len);
-	m.hdr.id = ++g->msg_id;
+	memcpy(m.payload, payload, len);
 	memcpy(m.fds, fds, num_fds * sizeof(*fds));
-	m.num_fds = num_fds;
 	send_message(g->sock, &m);
 	assert_true(receive_message(g->sock, &m));
 	assert_int_equal(m.hdr.id, g->msg_id);
@@ -601,7 +603,7 @@ int front_setup(void **state)
 	int sv[2];
 
 	assert_non_null(t);
-	t->poller = poller_create(20);
+	t->poller = poller_create(20, 0);
 	assert_non_null(t->poller);
 	for (i = 0; i < FRONT_GUESTS; i++) {
 		t->dev[i] = simhca_dev_create(t->poller, i ? "b" : "a", mac, NULL);

@@ -17,7 +17,7 @@
 
 #define WAIT_MS		10000
 #define QUIET_MS	20
-#define STRESS_ROUNDS	4000
+#define STRESS_ROUNDS	20000
 
 static void fill(uint8_t *p, size_t len, uint32_t seed)
 {
@@ -333,7 +333,10 @@ static void test_dma_mr(void **state)
 	struct simhca_cmd cmd = {
 		.opcode = SIMHCA_CMD_CREATE_MR,
 		.payload.create_mr = {
-			.key = 0x3000, .pdn = GUEST_PDN, .access = GUEST_ALL, .flags = SIMHCA_MR_DMA,
+			.key = 0x3000,
+			.pdn = GUEST_PDN,
+			.access = GUEST_ALL,
+			.flags = SIMHCA_MR_DMA,
 		},
 	};
 	struct simhca_sq_wqe wqe = {
@@ -389,7 +392,7 @@ static void test_unmap_under_traffic(void **state)
 			post(t, SIMHCA_WR_RDMA_WRITE, t->buf[0], GUEST_BUF_SIZE, t->buf[1]);
 		guest_ring(&t->qp[0]);
 		usleep(200 * round);
-		guest_dma_unmap(&t->g[1], GUEST_RAM_IOVA, GUEST_RAM_SIZE);
+		guest_dma_unmap(&t->g[1], t->buf[1], GUEST_BUF_SIZE);
 		do {
 			assert_true(guest_poll_wait(&t->cq[0], &cqe, WAIT_MS));
 		} while (cqe.status == SIMHCA_WC_SUCCESS && cqe.wqe_index != 31);
@@ -398,7 +401,8 @@ static void test_unmap_under_traffic(void **state)
 			while (cqe.wqe_index != 31)
 				expect_cqe(&t->cq[0], &cqe, SIMHCA_WC_WR_FLUSH_ERR);
 		}
-		guest_dma_map(&t->g[1], GUEST_RAM_IOVA, GUEST_RAM_SIZE, t->g[1].ram_fd, 0);
+		guest_dma_map(&t->g[1], t->buf[1], GUEST_BUF_SIZE, t->g[1].ram_fd,
+			      t->buf[1] - GUEST_RAM_IOVA);
 		for (i = 0; i < 2; i++) {
 			assert_int_equal(guest_modify_state(&t->qp[i], SIMHCA_QPS_RESET),
 					 SIMHCA_CMD_OK);
@@ -436,38 +440,53 @@ struct stress {
 	struct front *t;
 	unsigned int guest;
 	unsigned int lost;
+	unsigned int asleep;	/* posts that found the device asleep */
 };
 
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
 /*
- * Posts and waits, after pauses around the time the device falls asleep. Nobody else wakes it for
- * good: a lost wake-up shows as a message that is not completed.
+ * Posts and waits, after a pause that follows the moment at which the device falls asleep: longer
+ * when it was still awake, shorter when it was not. Nobody else wakes it for good: a lost wake-up
+ * shows as a message that is not completed.
  */
 static void *stress_thread(void *arg)
 {
 	struct stress *s = arg;
 	struct front *t = s->t;
 	struct guest_qp *qp = &t->qp[s->guest];
+	struct simhca_status_page *status = guest_status(qp->g);
 	struct simhca_sq_wqe wqe = {
 		.opcode = SIMHCA_WR_RDMA_WRITE, .flags = SIMHCA_WR_SIGNALED, .num_sge = 1,
 		.rkey = GUEST_KEY, .remote_addr = t->buf[!s->guest],
 	};
 	uint32_t seed = 77 + s->guest;
+	int64_t pause = 20000;
 	struct simhca_cqe cqe;
 	unsigned int i;
 
 	for (i = 0; i < STRESS_ROUNDS; i++) {
-		struct timespec now, start;
-		uint32_t pause;
+		int64_t dither;
+		uint64_t start = now_ns();
 
 		seed = seed * 1664525 + 1013904223;
-		pause = (seed >> 16) % 60000;
-		clock_gettime(CLOCK_MONOTONIC, &start);
-		do {
-			clock_gettime(CLOCK_MONOTONIC, &now);
-		} while ((now.tv_sec - start.tv_sec) * 1000000000ll + now.tv_nsec - start.tv_nsec <
-			 pause);
+		dither = (int64_t)((seed >> 16) % 600) - 300;
+		while ((int64_t)(now_ns() - start) < pause + dither)
+			;
 		guest_post_send(qp, &wqe, t->buf[s->guest], 8, GUEST_KEY);
 		guest_ring(qp);
+		if (__atomic_load_n(&status->asleep, __ATOMIC_RELAXED)) {
+			s->asleep++;
+			pause -= pause > 500 ? 100 : 0;
+		} else {
+			pause += pause < 100000 ? 100 : 0;
+		}
 		if (!guest_poll_wait(&t->cq[s->guest], &cqe, WAIT_MS) ||
 		    cqe.status != SIMHCA_WC_SUCCESS) {
 			s->lost++;
@@ -480,11 +499,12 @@ static void *stress_thread(void *arg)
 static void test_no_wakeup_lost(void **state)
 {
 	struct front *t = *state;
-	struct stress s[2] = { { t, 0, 0 }, { t, 1, 0 } };
+	struct stress s[2] = { { .t = t, .guest = 0 }, { .t = t, .guest = 1 } };
 	pthread_t thread;
 
 	/* One alone, so that nobody else's kick helps; then both. */
 	stress_thread(&s[0]);
+	print_message("  %u of %u posts found the device asleep\n", s[0].asleep, STRESS_ROUNDS);
 	assert_int_equal(s[0].lost, 0);
 	assert_int_equal(pthread_create(&thread, NULL, stress_thread, &s[1]), 0);
 	stress_thread(&s[0]);
@@ -503,7 +523,7 @@ static void test_no_event_lost(void **state)
 	uint32_t event, id;
 	unsigned int i;
 
-	for (i = 0; i < STRESS_ROUNDS; i++) {
+	for (i = 0; i < STRESS_ROUNDS / 5; i++) {
 		guest_post_recv(&t->qp[1], t->buf[1], 8, GUEST_KEY);
 		guest_post_send(&t->qp[0], &wqe, t->buf[0], 8, GUEST_KEY);
 		if (i & 1)

@@ -293,6 +293,8 @@ TEST_F(mr, unprivileged_with_small_memlock)
 	struct ibv_mr *mr;
 
 	ASSERT_NE(MAP_FAILED, dev);
+	/* Only root can make the file. */
+	ASSERT_EQ(0, pattern_expect(AT(W_MEMLOCK), 0, 0));
 	ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &small));
 	ASSERT_EQ(0, setgroups(0, NULL));
 	ASSERT_EQ(0, setresgid(65534, 65534, 65534));
@@ -350,6 +352,79 @@ TEST_F(mr, registers_while_another_thread_calls_mprotect)
 	atomic_store(&loop.stop, true);
 	pthread_join(thread, NULL);
 	munmap(dev, MIB);
+}
+
+/* A file of the device in sysfs. */
+static int device_file(const char *name, int flags)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/%s", getenv("VRAM_BDF"), name);
+	return open(path, flags | O_CLOEXEC);
+}
+
+#define PCI_COMMAND 4
+#define PCI_COMMAND_MEMORY 2
+
+TEST_F(mr, refuses_a_device_that_does_not_decode)
+{
+	int config = device_file("config", O_RDWR);
+	uint8_t *dev = map_vram(self->fd, AT(W_PLACES), MIB, PROT_READ | PROT_WRITE, MAP_SHARED);
+	uint16_t on, off;
+
+	ASSERT_GE(config, 0);
+	ASSERT_NE(MAP_FAILED, dev);
+	ASSERT_EQ(2, pread(config, &on, 2, PCI_COMMAND));
+	ASSERT_TRUE(on & PCI_COMMAND_MEMORY);
+	off = on & ~PCI_COMMAND_MEMORY;
+	ASSERT_EQ(2, pwrite(config, &off, 2, PCI_COMMAND));
+	EXPECT_EQ(ENODEV, reg_errno(self->pair.pd, dev, MIB, RC_PAIR_ALL));
+	ASSERT_EQ(2, pwrite(config, &on, 2, PCI_COMMAND));
+	EXPECT_EQ(0, reg_errno(self->pair.pd, dev, MIB, RC_PAIR_ALL));
+	close(config);
+	munmap(dev, MIB);
+}
+
+/* Whether power/runtime_status gets to be @want within 5 s. */
+static bool runtime_status(const char *want)
+{
+	char got[32] = "";
+
+	for (int i = 0; i < 100; i++) {
+		int fd = device_file("power/runtime_status", O_RDONLY);
+		ssize_t n = read(fd, got, sizeof(got) - 1);
+
+		close(fd);
+		if (n > 0 && !strncmp(got, want, strlen(want)))
+			return true;
+		usleep(50000);
+	}
+	return false;
+}
+
+TEST_F(mr, keeps_the_device_awake)
+{
+	int control = device_file("power/control", O_WRONLY);
+	uint8_t *dev = map_vram(self->fd, AT(W_PLACES), MIB, PROT_READ | PROT_WRITE, MAP_SHARED);
+	struct ibv_mr *one, *two;
+
+	ASSERT_GE(control, 0);
+	ASSERT_NE(MAP_FAILED, dev);
+	ASSERT_EQ(4, write(control, "auto", 4));
+	ASSERT_TRUE(runtime_status("suspended"));
+	one = ibv_reg_mr(self->pair.pd, dev, MIB, RC_PAIR_ALL);
+	ASSERT_NE(NULL, one);
+	ASSERT_TRUE(runtime_status("active"));
+	two = ibv_reg_mr(self->pair.pd, dev, PAGE, RC_PAIR_ALL);
+	ASSERT_NE(NULL, two);
+	ASSERT_EQ(0, ibv_dereg_mr(one));
+	munmap(dev, MIB);
+	usleep(500000);
+	ASSERT_TRUE(runtime_status("active"));
+	ASSERT_EQ(0, ibv_dereg_mr(two));
+	ASSERT_TRUE(runtime_status("suspended"));
+	ASSERT_EQ(2, write(control, "on", 2));
+	close(control);
 }
 
 /*

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define EXPECT_FILE "/out/vram.expect"
@@ -50,6 +51,7 @@ int pattern_expect(uint64_t offset, size_t len, uint32_t seed)
 	fd = open(EXPECT_FILE, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
 	if (fd < 0)
 		return -1;
+	(void)!fchmod(fd, 0666);
 	n = snprintf(line, sizeof(line), "%" PRIu64 " %zu %" PRIu32 "\n", offset, len, seed);
 	if (write(fd, line, n) != n) {
 		close(fd);

@@ -270,11 +270,15 @@ static struct pci_p2pdma_bar *pci_p2pdma_get_bars(struct pci_dev *pdev)
 	return bars;
 }
 
-/* Where p2p_buf() finds the DMA-buf of @bar; NULL if it cannot have one. */
+/* Where p2p_buf() finds the DMA-buf of @bar; NULL if there is no such place. */
 static struct pci_p2pdma_bar *pci_p2pdma_get_bar(struct pci_dev *pdev, int bar)
 {
 	struct pci_p2pdma_bar *bars, *slot;
 	struct dma_buf *dmabuf;
+
+	/* A BAR that has no addresses: something else is there. */
+	if (!pci_resource_n(pdev, bar)->parent)
+		return NULL;
 
 	/*
 	 * mmap() rounds the length of a BAR up to whole pages, and a small BAR
@@ -295,8 +299,8 @@ static struct pci_p2pdma_bar *pci_p2pdma_get_bar(struct pci_dev *pdev, int bar)
 			return slot;
 
 	/*
-	 * That fails only for want of memory. The mapping itself works without,
-	 * so do not fail the mmap(); the next one tries again.
+	 * That can fail for want of memory. The mapping itself works without, so
+	 * do not fail the mmap(); the next one tries again.
 	 */
 	dmabuf = pci_p2pdma_buf_export(pdev, bar);
 	if (IS_ERR(dmabuf))

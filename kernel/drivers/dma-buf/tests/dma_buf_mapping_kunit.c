@@ -629,6 +629,3 @@ static struct kunit_suite mapping_test_suite = {
 };
 
 kunit_test_suite(mapping_test_suite);
-
-MODULE_DESCRIPTION("KUnit tests for the mapping of MMIO memory behind a dma-buf");
-MODULE_LICENSE("GPL");

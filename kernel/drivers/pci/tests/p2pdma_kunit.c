@@ -48,6 +48,34 @@ static bool is_supported(enum pci_p2pdma_map_type type)
 	       type == PCI_P2PDMA_MAP_THRU_HOST_BRIDGE;
 }
 
+static void count_messages(void *data, const char *text, size_t len)
+{
+	unsigned int *messages = data;
+
+	if (strnstr(text, "peer-to-peer", len) || strnstr(text, "P2PDMA", len) ||
+	    strnstr(text, "ACS redirect", len))
+		(*messages)++;
+}
+
+/* User space can ask as often as it likes, so nothing may be logged */
+static void test_route_without_state_is_quiet(struct kunit *test)
+{
+	struct p2pdma_test *ctx = test->priv;
+	struct pci_dev *client = NULL;
+	unsigned int messages = 0;
+
+	if (register_trace_console(count_messages, &messages))
+		kunit_skip(test, "kernel has no tracepoints");
+
+	for_each_pci_dev(client)
+		if (is_client(ctx, client))
+			map_type(ctx, client);
+
+	unregister_trace_console(count_messages, &messages);
+	tracepoint_synchronize_unregister();
+	KUNIT_EXPECT_EQ(test, messages, 0);
+}
+
 /* The same answer as from the interface that always did without the state */
 static void test_route_without_state(struct kunit *test)
 {
@@ -90,34 +118,6 @@ static void test_client_is_not_pci(struct kunit *test)
 	KUNIT_EXPECT_EQ(test,
 			pci_p2pdma_map_type(&ctx->provider, &platform_bus),
 			PCI_P2PDMA_MAP_NOT_SUPPORTED);
-}
-
-static void count_messages(void *data, const char *text, size_t len)
-{
-	unsigned int *messages = data;
-
-	if (strnstr(text, "peer-to-peer", len) || strnstr(text, "P2PDMA", len) ||
-	    strnstr(text, "ACS redirect", len))
-		(*messages)++;
-}
-
-/* User space can ask as often as it likes, so nothing may be logged */
-static void test_route_without_state_is_quiet(struct kunit *test)
-{
-	struct p2pdma_test *ctx = test->priv;
-	struct pci_dev *client = NULL;
-	unsigned int messages = 0;
-
-	if (register_trace_console(count_messages, &messages))
-		kunit_skip(test, "kernel has no tracepoints");
-
-	for_each_pci_dev(client)
-		if (is_client(ctx, client))
-			map_type(ctx, client);
-
-	unregister_trace_console(count_messages, &messages);
-	tracepoint_synchronize_unregister();
-	KUNIT_EXPECT_EQ(test, messages, 0);
 }
 
 /*
@@ -403,9 +403,9 @@ static void p2pdma_test_exit(struct kunit *test)
 }
 
 static struct kunit_case p2pdma_test_cases[] = {
+	KUNIT_CASE(test_route_without_state_is_quiet),	/* nothing cached yet */
 	KUNIT_CASE(test_route_without_state),
 	KUNIT_CASE(test_client_is_not_pci),
-	KUNIT_CASE(test_route_without_state_is_quiet),
 	KUNIT_CASE(test_route_with_and_without_state),
 	KUNIT_CASE(test_release_waits_for_readers),
 	KUNIT_CASE(test_route_is_cached_until_unplug),
@@ -420,6 +420,3 @@ static struct kunit_suite p2pdma_test_suite = {
 };
 
 kunit_test_suite(p2pdma_test_suite);
-
-MODULE_DESCRIPTION("KUnit tests for the routes of peer-to-peer DMA");
-MODULE_LICENSE("GPL");

@@ -16,10 +16,10 @@
 #ifndef SIMHCA_H
 #define SIMHCA_H
 
-#include <linux/completion.h>
 #include <linux/dmapool.h>
 #include <linux/idr.h>
 #include <linux/if_ether.h>
+#include <linux/mutex.h>
 #include <linux/netdevice.h>
 #include <linux/pci.h>
 #include <linux/semaphore.h>
@@ -57,7 +57,6 @@
  * @max_rd_atomic: outstanding reads and atomics, either side
  * @gid_table_len: entries
  * @max_eq: EQ numbers
- * @num_vectors: MSI-X vectors
  */
 struct simhca_caps {
 	u64 fw_ver;
@@ -74,7 +73,6 @@ struct simhca_caps {
 	u32 max_rd_atomic;
 	u32 gid_table_len;
 	u32 max_eq;
-	u32 num_vectors;
 };
 
 struct simhca_cmd_wait;

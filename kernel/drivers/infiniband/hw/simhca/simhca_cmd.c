@@ -8,6 +8,7 @@
  * its memory, because the device was reset and may not master the bus any more.
  */
 
+#include <linux/completion.h>
 #include <linux/io-64-nonatomic-lo-hi.h>
 #include <linux/iopoll.h>
 

@@ -73,7 +73,11 @@ struct simhca_status_page {
 	__le32 fatal;
 };
 
-/* Objects a UAR page has doorbells for. An object has one slot in one UAR for its whole life. */
+/*
+ * Objects a UAR page has doorbells for. An object has one slot in one UAR for its whole life. The
+ * device sets the slot to 0 when it creates the object, that of a QP also when the QP enters RESET,
+ * and @eq_ci, @cmdq_pi at CREATE_EQ and at enable: indices start at 0 then.
+ */
 #define SIMHCA_UAR_QP_SLOTS		256
 #define SIMHCA_UAR_CQ_SLOTS		128
 #define SIMHCA_UAR_SRQ_SLOTS		64
@@ -84,7 +88,8 @@ struct simhca_status_page {
 /**
  * struct simhca_qp_db - doorbell of a QP
  * @sq_pi: send WQEs posted since the QP left RESET, modulo 2^32
- * @rq_pi: receive WQEs posted since then, modulo 2^32; needs no group byte, no kick
+ * @rq_pi: receive WQEs posted since then, modulo 2^32; needs no group byte, no kick. What is posted
+ *         in state ERR is flushed within 0.1 s.
  */
 struct simhca_qp_db {
 	__le32 sq_pi;
@@ -129,9 +134,6 @@ struct simhca_srq_db {
  * @reserved1: 0
  * @eq_ci: EQEs consumed since creation, modulo 2^32, by EQ number (SIMHCA_KERNEL_UAR only)
  * @reserved2: 0
- *
- * The device sets a doorbell to 0 when its object is created, that of a QP also when the QP goes
- * to RESET, and all of them when it is reset.
  *
  * To post to an SQ, or a command: store the entries; store barrier; store the producer index; (SQ
  * only) store barrier, store 1 into the group byte; full barrier; load
@@ -480,7 +482,7 @@ struct simhca_cmd {
 };
 
 /**
- * struct simhca_rsp - entry of the response ring; entry i answers command i
+ * struct simhca_rsp - entry of the response ring; entry i answers command i; triggers vector 0
  * @status: &enum simhca_cmd_status
  * @opcode: of the command
  * @token: of the command

@@ -15,7 +15,6 @@
 
 MODULE_DESCRIPTION("Driver of the simulated HCA");
 MODULE_LICENSE("Dual BSD/GPL");
-MODULE_IMPORT_NS("DMA_BUF");
 
 static_assert(sizeof(struct simhca_uar) == SIMHCA_PAGE_SIZE);
 static_assert(sizeof(struct simhca_seg_chunk) == SIMHCA_PAGE_SIZE);
@@ -117,7 +116,6 @@ static int simhca_query_caps(struct simhca_dev *dev)
 	caps->max_rd_atomic = le32_to_cpu(attr.max_rd_atomic);
 	caps->gid_table_len = le32_to_cpu(attr.gid_table_len);
 	caps->max_eq = le32_to_cpu(attr.max_eq);
-	caps->num_vectors = le32_to_cpu(attr.num_vectors);
 
 	/* What the driver computes with must be in the range its types were chosen for */
 	if (!caps->max_qp || !caps->max_cq || !caps->max_mr || !caps->max_pd ||

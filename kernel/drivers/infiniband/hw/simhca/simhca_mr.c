@@ -3,7 +3,6 @@
  * simhca: memory regions.
  */
 
-#include <linux/dma-buf.h>
 #include <rdma/uverbs_ioctl.h>
 
 #include "simhca.h"

@@ -3,8 +3,6 @@
  * simhca: device, port, GIDs, protection domains, counters, and the table of all operations.
  */
 
-#include <linux/etherdevice.h>
-#include <net/addrconf.h>
 #include <rdma/ib_addr.h>
 #include <rdma/ib_cache.h>
 #include <rdma/simhca-abi.h>
