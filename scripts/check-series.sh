@@ -1,6 +1,7 @@
 #!/bin/bash
 # check-series.sh [--no-build]: is the kernel series fit to send? Called by "./run check-series" in the root.
-# In a tree of its own: builds after every patch, then checkpatch --strict and sparse on all that is new.
+# Builds after every patch, then checkpatch --strict and sparse on all that is new. The tree is one of its own, mounted
+# where the usual one is: with the same paths ccache knows what was compiled before.
 # A patch is built again only when it, one before it or the overlay changed.
 set -euo pipefail
 
@@ -9,16 +10,27 @@ set -euo pipefail
 # shellcheck source=scripts/kernel.sh
 . "${BASH_SOURCE[0]%/*}/kernel.sh"
 
-kernel_tree=/src/build/series/linux
 fragments=("$kernel_configs"/{providers,kunit}.config)
 reports=/src/build/series/reports
 shared_header=drivers/infiniband/hw/simhca/simhca_hw.h
+
+# Become this program again with the own tree in place.
+own_tree() {
+	local dir
+	if [[ -z ${P2P_OWN_TREE:-} ]]; then
+		exec env P2P_OWN_TREE=1 unshare --mount --propagation private "$0" "$@"
+	fi
+	for dir in linux linux-state; do
+		mkdir -p "/src/build/series/$dir" "/src/build/$dir"
+		mount --bind "/src/build/series/$dir" "/src/build/$dir"
+	done
+}
 
 # ---- building ----------------------------------------------------------------------------------------------
 
 # The tree as it is after PATCH..., configured by as much of the fragments as exists there.
 prepare() {
-	kernel_sync "$kernel_tree" "$@"
+	kernel_sync "$@"
 	mkdir -p /src/build/kernel/series
 	cat "${fragments[@]}" >/src/build/kernel/series/fragments
 	kernel_make series KCONFIG_ALLCONFIG=/src/build/kernel/series/fragments allnoconfig
@@ -69,7 +81,7 @@ sparse_report() {
 	shift
 	(cd /src/build/kernel/series && rm -f "$@")
 	kernel_make series C=2 -k "$@" >"$output.log" 2>&1 || { tail -n 20 "$output.log"; return 1; }
-	sed -nE 's#^(\.\./)*(/src/build/series/linux/)?([^ :]+):[0-9]+:([0-9]+:)? (warning|error): (.*)#\3: \5: \6#p' \
+	sed -nE 's#^(\.\./)*(/src/build/linux/)?([^ :]+):[0-9]+:([0-9]+:)? (warning|error): (.*)#\3: \5: \6#p' \
 		"$output.log" | sort -u >"$output"
 }
 
@@ -92,9 +104,10 @@ check_sparse() {
 
 main() {
 	local series patches build=1
+	own_tree "$@"
 	if [[ ${1:-} == --no-build ]]; then build=0; fi
 	mkdir -p "$reports"
-	step_if series-unpack "$(kernel_tar_id)" "unpacking Linux for the series" kernel_unpack "$kernel_tree"
+	step_if series-unpack "$(kernel_tar_id)" "unpacking Linux for the series" kernel_unpack
 	series=$(kernel_series)
 	mapfile -t patches <<<"$series"
 	if ((build)); then build_every_patch "${patches[@]}"; fi

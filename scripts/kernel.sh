@@ -3,6 +3,7 @@
 # Sourced; works in the root.
 
 kernel_tree=/src/build/linux
+kernel_state=/src/build/linux-state # originals of changed files (orig/) and what is not Linux as it came (managed)
 kernel_patches=/src/kernel/patches/7.3
 kernel_configs=/src/kernel/configs
 
@@ -29,68 +30,69 @@ kernel_overlay_files() {
 }
 
 kernel_unpack() {
-	local tree=$1
-	rm -rf "$tree" "$tree.orig" "$tree.managed"
-	mkdir -p "$tree.orig"
-	mkdir "$tree.new"
-	tar -C "$tree.new" --strip-components=1 -xf "$(kernel_tar)"
-	mv "$tree.new" "$tree"
-	: >"$tree.managed"
+	mkdir -p "$kernel_tree" "$kernel_state"
+	find "$kernel_tree" "$kernel_state" -mindepth 1 -delete
+	tar -C "$kernel_tree" --strip-components=1 -xf "$(kernel_tar)"
+	mkdir "$kernel_state/orig"
+	: >"$kernel_state/managed"
 }
 
 # Original of each file named on standard input, kept aside before it is changed for the first time.
 kernel_keep_originals() {
-	local tree=$1 file
+	local file orig=$kernel_state/orig
 	while read -r file; do
-		[[ -e $tree.orig/$file || ! -e $tree/$file ]] && continue
-		grep -qxF "$file" "$tree.managed" && continue
-		mkdir -p "$tree.orig/${file%/*}"
-		cp -p "$tree/$file" "$tree.orig/$file"
+		[[ -e $orig/$file || ! -e $kernel_tree/$file ]] && continue
+		grep -qxF "$file" "$kernel_state/managed" && continue
+		mkdir -p "$orig/${file%/*}"
+		cp -p "$kernel_tree/$file" "$orig/$file"
 	done
 }
 
-# kernel_stage TREE PATCH...: overlay and patched files, alone, in TREE.stage.
+# kernel_stage PATCH...: overlay and patched files, alone, in $kernel_state/stage.
 kernel_stage() {
-	local tree=$1 stage=$1.stage file
-	shift
+	local stage=$kernel_state/stage orig=$kernel_state/orig file
 	rm -rf "$stage"
 	mkdir -p "$stage"
 	kernel_overlay_files >"$stage/.overlay"
 	while read -r file; do
-		if [[ -e $tree/$file ]] && ! grep -qxF "$file" "$tree.managed"; then
+		if [[ -e $kernel_tree/$file ]] && ! grep -qxF "$file" "$kernel_state/managed"; then
 			die "kernel/$file exists in Linux already: change it by a patch"
 		fi
 	done <"$stage/.overlay"
 	rsync -a --files-from="$stage/.overlay" /src/kernel/ "$stage/"
 	(($#)) || return 0
 	printf '%s\n' "$@" | kernel_patched_files >"$stage/.patched"
-	kernel_keep_originals "$tree" <"$stage/.patched"
-	(cd "$tree.orig" && while read -r file; do [[ ! -e $file ]] || printf '%s\n' "$file"; done <"$stage/.patched") |
-		rsync -a --files-from=- "$tree.orig/" "$stage/"
+	kernel_keep_originals <"$stage/.patched"
+	(cd "$orig" && while read -r file; do [[ ! -e $file ]] || printf '%s\n' "$file"; done <"$stage/.patched") |
+		rsync -a --files-from=- "$orig/" "$stage/"
 	printf '%s\n' "$@" >"$stage/.series"
 	(cd "$stage" && QUILT_PATCHES=$kernel_patches QUILT_SERIES=$stage/.series quilt --quiltrc - push -a --fuzz=0 -q)
 }
 
-# kernel_sync TREE PATCH...: bring TREE to Linux + overlay + these patches, writing only files that differ,
+# kernel_sync PATCH...: bring the tree to Linux + overlay + these patches, writing only files that differ,
 # so that make builds only what changed.
 kernel_sync() {
-	local tree=$1 stage=$1.stage file
+	local stage=$kernel_state/stage managed=$kernel_state/managed file
 	kernel_stage "$@"
 	(cd "$stage" && find . \( -name .pc -o -path './.[a-z]*' \) -prune -o -type f -printf '%P\n') | sort >"$stage/.managed"
-	comm -13 "$stage/.managed" "$tree.managed" >"$stage/.dropped"
+	comm -13 "$stage/.managed" "$managed" >"$stage/.dropped"
 	# Stands before the first write: an interrupted run must know what it may have written.
-	sort -u "$stage/.managed" "$tree.managed" -o "$tree.managed"
+	sort -u "$stage/.managed" "$managed" -o "$managed"
 	while read -r file; do
-		cmp -s "$stage/$file" "$tree/$file" && continue
-		mkdir -p "$(dirname "$tree/$file")"
-		cp "$stage/$file" "$tree/$file"
+		cmp -s "$stage/$file" "$kernel_tree/$file" && continue
+		mkdir -p "$(dirname "$kernel_tree/$file")"
+		cp "$stage/$file" "$kernel_tree/$file"
 		printf 'wrote %s\n' "$file"
 	done <"$stage/.managed"
 	while read -r file; do
-		if [[ -e $tree.orig/$file ]]; then cp "$tree.orig/$file" "$tree/$file"; else rm -f "$tree/$file"; fi
+		if [[ -e $kernel_state/orig/$file ]]; then
+			cp "$kernel_state/orig/$file" "$kernel_tree/$file"
+		else
+			rm -f "$kernel_tree/$file"
+		fi
 		printf 'restored %s\n' "$file"
 	done <"$stage/.dropped"
-	cp "$stage/.managed" "$tree.managed"
+	cp "$stage/.managed" "$managed"
 	rm -rf "$stage"
 }
 
@@ -107,11 +109,11 @@ kernel_tree_hash() {
 
 kernel_source() {
 	local series patches
-	step_if "unpack-linux" "$(kernel_tar_id)" "unpacking Linux" kernel_unpack "$kernel_tree"
+	step_if "unpack-linux" "$(kernel_tar_id)" "unpacking Linux" kernel_unpack
 	series=$(kernel_series)
 	mapfile -t patches <<<"$series"
 	step_if "kernel-source" "$(kernel_tree_hash)" "Linux + overlay + ${#patches[@]} patches" \
-		kernel_sync "$kernel_tree" "${patches[@]}"
+		kernel_sync "${patches[@]}"
 }
 
 kernel_make() {

@@ -13,7 +13,7 @@ pair() {
 	"${common[@]}" "${server_args[@]}" >/tmp/server 2>&1 &
 	server=$!
 	for _ in {1..200}; do
-		grep -q ':4855 ' /proc/net/tcp /proc/net/tcp6 && break # 18515, listening
+		grep -q ':4853 .*:0000 0A ' /proc/net/tcp /proc/net/tcp6 && break # port 18515, listening
 		sleep 0.05
 	done
 	"${common[@]}" "$@" "$HCA_IP" >/tmp/client 2>&1 || fail "${common[*]} $*: $(cat /tmp/client)"
@@ -34,7 +34,7 @@ for tool in ib_atomic_bw ib_atomic_lat; do
 	pair --mmap-offset=16777216 -- --mmap-offset=0
 done
 # Events, all sizes, both directions, several QPs
-common=(ib_write_bw -d "$HCA" -F -e -n 100)
+common=(ib_read_bw -d "$HCA" -F -e -n 100)
 pair --
 common=(ib_send_bw -d "$HCA" -F -e -n 100 --mmap="$VRAM_RESOURCE")
 pair --mmap-offset=16777216 -- --mmap-offset=0
@@ -42,3 +42,7 @@ common=(ib_write_bw -d "$HCA" -F -a -n 20 --mmap="$VRAM_RESOURCE")
 pair --mmap-offset=67108864 -- --mmap-offset=0
 common=(ib_write_bw -d "$HCA" -F -b -n 100 -q 4 --mmap="$VRAM_RESOURCE")
 pair --mmap-offset=67108864 -- --mmap-offset=0
+common=(ibv_rc_pingpong -d "$HCA")
+pair --
+common=(ibv_rc_pingpong -d "$HCA" -e -g 1)
+pair --
