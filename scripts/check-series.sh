@@ -18,7 +18,7 @@ shared_header=drivers/infiniband/hw/simhca/simhca_hw.h
 own_tree() {
 	local dir
 	if [[ -z ${P2P_OWN_TREE:-} ]]; then
-		exec env P2P_OWN_TREE=1 unshare --mount --propagation private "$0" "$@"
+		exec env P2P_OWN_TREE=1 unshare --mount --propagation unchanged "$0" "$@"
 	fi
 	for dir in linux linux-state; do
 		mkdir -p "/src/build/series/$dir" "/src/build/$dir"

@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #define EXPECT_FILE "/out/vram.expect"
+/* On tmpfs: is there once the guest has begun a new EXPECT_FILE. */
+#define STARTED_FILE "/run/vram.expect.started"
 
 /* The high bytes of a linear congruential generator (Numerical Recipes' constants). */
 static void pattern_block(uint8_t *block, uint32_t seed)
@@ -45,10 +47,15 @@ bool pattern_matches(const void *src, size_t len, uint32_t seed)
 
 int pattern_expect(uint64_t offset, size_t len, uint32_t seed)
 {
+	int fd, n, fresh = 0;
 	char line[80];
-	int fd, n;
 
-	fd = open(EXPECT_FILE, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+	fd = open(STARTED_FILE, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+	if (fd >= 0) {
+		close(fd);
+		fresh = O_TRUNC;
+	}
+	fd = open(EXPECT_FILE, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | fresh, 0666);
 	if (fd < 0)
 		return -1;
 	(void)!fchmod(fd, 0666);

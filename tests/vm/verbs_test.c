@@ -21,7 +21,7 @@
 #define MIB (1ul << 20)
 #define BUF (2 * MIB)
 
-/* Where in the device memory the tests' data lies, after the windows of mr_test. */
+/* Where in the device memory the data lies. */
 #define VRAM_AT (64 * MIB)
 
 FIXTURE(verbs) {
@@ -112,7 +112,7 @@ FIXTURE_TEARDOWN(verbs)
 {
 	EXPECT_EQ(0, ibv_dereg_mr(self->local_mr));
 	EXPECT_EQ(0, ibv_dereg_mr(self->remote_mr));
-	/* What is left in the device memory for check_vram.py: nothing. */
+	/* The next test finds nothing of this one. */
 	memset(self->local, 0, BUF);
 	memset(self->remote, 0, BUF);
 	rc_pair_close(&self->pair);
@@ -132,7 +132,7 @@ static int post_recv(struct rc_pair *pair, uint64_t id, void *addr, uint32_t len
 	return ibv_post_recv(pair->qp[1], &wr, &bad);
 }
 
-TEST_F(verbs, write_and_read)
+TEST_F_TIMEOUT(verbs, write_and_read, 120)
 {
 	static const size_t sizes[] = { 0, 1, 7, 64, 4095, 4096, 65537, MIB + 1 };
 
@@ -154,7 +154,7 @@ TEST_F(verbs, write_and_read)
 	}
 }
 
-TEST_F(verbs, send_and_immediate)
+TEST_F_TIMEOUT(verbs, send_and_immediate, 120)
 {
 	struct ibv_wc wc[2];
 	struct ibv_sge sge[3] = {
@@ -209,7 +209,7 @@ TEST_F(verbs, send_and_immediate)
 	ASSERT_STREQ("inline", (char *)self->remote + 100);
 }
 
-TEST_F(verbs, atomics)
+TEST_F_TIMEOUT(verbs, atomics, 120)
 {
 	uint64_t *old = (uint64_t *)(self->local + 64), *target = (uint64_t *)(self->remote + 128);
 	struct ibv_sge sge = { (uintptr_t)old, 8, self->local_mr->lkey };
@@ -246,7 +246,7 @@ TEST_F(verbs, atomics)
 	ASSERT_EQ(IBV_WC_REM_INV_REQ_ERR, wc.status);
 }
 
-TEST_F(verbs, completion_events)
+TEST_F_TIMEOUT(verbs, completion_events, 120)
 {
 	struct pollfd pfd = { .fd = self->pair.channel->fd, .events = POLLIN };
 	struct ibv_sge sge = { (uintptr_t)self->local, 4096, self->local_mr->lkey };
@@ -283,7 +283,7 @@ TEST_F(verbs, completion_events)
 	ibv_ack_cq_events(cq, 1);
 }
 
-TEST_F(verbs, mistakes_have_their_status)
+TEST_F_TIMEOUT(verbs, mistakes_have_their_status, 120)
 {
 	struct rc_pair *pair = &self->pair;
 	struct ibv_pd *other_pd = ibv_alloc_pd(pair->ctx);

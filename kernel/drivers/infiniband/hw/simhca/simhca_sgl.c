@@ -163,7 +163,7 @@ int simhca_sgl_build(struct simhca_dev *dev, struct ib_umem *umem, struct simhca
 		return 0;
 	}
 
-	err = simhca_chunks_alloc(chunks, DIV_ROUND_UP(nsegs, SIMHCA_SEGS_PER_CHUNK));
+	err = simhca_chunks_alloc(chunks, DIV_ROUND_UP((u32)nsegs, SIMHCA_SEGS_PER_CHUNK));
 	if (err)
 		return err;
 

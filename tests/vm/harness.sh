@@ -1,0 +1,50 @@
+#!/bin/bash
+# harness.sh OUT SIMHCAD: ./run guest passes status and output on, and ends with an error of its own, not in a hang,
+# when a guest panics, a device process dies, or the time is up.
+set -euo pipefail
+
+run=$(cd "$(dirname "$0")/../.." && pwd)/run
+out=$1
+simhcad=$2
+mkdir -p "$out"
+
+fail() {
+	echo "FAIL: $*" >&2
+	exit 1
+}
+
+# expect STATUS WHAT GUEST-ARGS...: output goes to $out/stdout and $out/stderr.
+expect() {
+	local want=$1 what=$2 got=0
+	shift 2
+	"$run" guest --debug --out "$out/guest" "$@" >"$out/stdout" 2>"$out/stderr" </dev/null || got=$?
+	((got == want)) || fail "$what: status $got, not $want; $(tail -n 3 "$out/stderr")"
+	echo "ok: $what: status $got"
+}
+
+expect 7 "status and output" --hcas 0 -- sh -c 'echo to stdout; echo to stderr >&2; exit 7'
+[[ $(<"$out/stdout") == "to stdout" ]] || fail "standard output is: $(<"$out/stdout")"
+grep -qx "to stderr" "$out/stderr" || fail "standard error is: $(<"$out/stderr")"
+
+expect 0 "files" --hcas 0 --vram 1M -- sh -c 'test -e /src/run && ! touch /src/x 2>/dev/null && echo yes >/out/file'
+[[ $(<"$out/guest/file") == yes ]] || fail "/out is not shared"
+[[ $(stat -L -c %s "$out/guest/vram0") == 1048576 ]] || fail "vram0 is not the device memory"
+
+expect 120 "panic" --hcas 0 -- sh -c 'echo c >/proc/sysrq-trigger; sleep 60'
+expect 124 "time is up" --hcas 0 --timeout 15 -- sleep 600
+expect 121 "device process that does not start" --simhcad /bin/false -- true
+
+cat >"$out/dying" <<TEXT
+#!/bin/sh
+exec timeout -s KILL 25 "$simhcad" "\$@"
+TEXT
+chmod +x "$out/dying"
+expect 121 "device process that dies" --simhcad "$out/dying" -- sleep 600
+
+expect 122 "bad line in the log" --check-log --hcas 0 -- sh -c 'echo "BUG: a test" >/dev/kmsg'
+expect 0 "good log" --check-log --hcas 0 -- true
+
+"$run" guest --debug --out "$out/guest" --hcas 0 --timeout 60 -- sleep 30 &>/dev/null &
+sleep 3
+expect 123 "folder that is in use" --hcas 0 -- true
+wait
