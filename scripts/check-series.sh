@@ -36,6 +36,12 @@ prepare() {
 	kernel_make series KCONFIG_ALLCONFIG=/src/build/kernel/series/fragments allnoconfig
 }
 
+# With all patches there, every line of the fragments must be in .config.
+prepare_all() {
+	kernel_sync "$@"
+	kernel_config series "${fragments[@]}"
+}
+
 build_after() {
 	prepare "$@"
 	kernel_make series vmlinux modules
@@ -80,7 +86,8 @@ sparse_report() {
 	local output=$1
 	shift
 	(cd /src/build/kernel/series && rm -f "$@")
-	kernel_make series C=2 -k "$@" >"$output.log" 2>&1 || { tail -n 20 "$output.log"; return 1; }
+	kernel_make series C=2 CHECK=/src/scripts/sparse.sh -k "$@" >"$output.log" 2>&1 ||
+		{ grep -E ': error: |\*\*\* ' "$output.log"; return 1; }
 	sed -nE 's#^(\.\./)*(/src/build/linux/)?([^ :]+):[0-9]+:([0-9]+:)? (warning|error): (.*)#\3: \5: \6#p' \
 		"$output.log" | sort -u >"$output"
 }
@@ -111,7 +118,7 @@ main() {
 	series=$(kernel_series)
 	mapfile -t patches <<<"$series"
 	if ((build)); then build_every_patch "${patches[@]}"; fi
-	step series-prepare "the whole series" prepare "${patches[@]}"
+	step series-prepare "the whole series" prepare_all "${patches[@]}"
 	step series-checkpatch "checkpatch --strict" check_checkpatch "${patches[@]}"
 	step series-sparse "sparse" check_sparse "${patches[@]}"
 	if ((build)); then

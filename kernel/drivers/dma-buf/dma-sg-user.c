@@ -13,7 +13,9 @@
  *  - the list of the caller is copied out of those of the buffers.
  *
  * The lists hold the buffers, not the VMAs: munmap() and the like do not matter
- * to a device once it has its list.
+ * to a device once it has its list. What an exporter checks when it maps a buffer
+ * it checks for the first list of a buffer and device, not for those that share
+ * its attachment.
  */
 #define pr_fmt(fmt) "dma-sg-user: " fmt
 
@@ -24,6 +26,7 @@
 #include <linux/list.h>
 #include <linux/mm.h>
 #include <linux/mmap_lock.h>
+#include <linux/mmu_context.h>
 #include <linux/overflow.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
@@ -207,7 +210,8 @@ static int dma_sg_ask_vma(struct vm_area_struct *vma, unsigned long addr,
 		return -EFAULT;
 
 	*vm_end = vma->vm_end;
-	if (!(vma->vm_flags & (write ? VM_WRITE : VM_READ)))
+	if (!(vma->vm_flags & (write ? VM_WRITE : VM_READ)) ||
+	    !arch_vma_access_permitted(vma, write, false, false))
 		return -EACCES;
 	return vma->vm_ops->p2p_buf(vma, addr, &range->dmabuf, &range->offset);
 }
@@ -390,56 +394,60 @@ static unsigned int dma_sg_slice(const struct dma_sg_range *range,
 struct dma_sg_table *sgl_dma_map_user(struct device *dev, unsigned long addr,
 				      size_t len, bool write)
 {
+	unsigned int i, nr_ranges, nents = 0;
+	struct dma_sg_range *ranges;
 	struct dma_sg_table *table;
-	unsigned int i, nents = 0;
 	struct scatterlist *sg;
 	int ret;
 
 	might_sleep();
 
-	table = kzalloc_obj(*table);
-	if (!table)
-		return ERR_PTR(-ENOMEM);
-	table->dev = dev;
-
-	ret = dma_sg_find_ranges(addr, len, write, &table->ranges,
-				 &table->nr_ranges);
+	ret = dma_sg_find_ranges(addr, len, write, &ranges, &nr_ranges);
 	if (ret)
-		goto err_free;
+		return ERR_PTR(ret);
 
-	for (i = 0; i < table->nr_ranges; i++) {
-		struct dma_sg_range *range = &table->ranges[i];
+	table = kzalloc_obj(*table);
+	if (!table) {
+		ret = -ENOMEM;
+		goto err_put;
+	}
+	table->dev = dev;
+	table->ranges = ranges;
+	table->nr_ranges = nr_ranges;
+
+	for (i = 0; i < nr_ranges; i++) {
+		struct dma_sg_range *range = &ranges[i];
 		struct dma_sg_attach *shared;
 		unsigned int n;
 
 		shared = dma_sg_get_attach(range->dmabuf, dev);
 		if (IS_ERR(shared)) {
 			ret = PTR_ERR(shared);
-			goto err_put;
+			goto err_free;
 		}
 		range->shared = shared;
 
 		n = dma_sg_slice(range, NULL, NULL);
 		if (WARN_ON_ONCE(!n) || check_add_overflow(nents, n, &nents)) {
 			ret = -EINVAL;
-			goto err_put;
+			goto err_free;
 		}
 	}
 
 	ret = sg_alloc_table(&table->sgt, nents, GFP_KERNEL);
 	if (ret)
-		goto err_put;
+		goto err_free;
 	sg = table->sgt.sgl;
-	for (i = 0; i < table->nr_ranges; i++)
-		dma_sg_slice(&table->ranges[i], sg, &sg);
+	for (i = 0; i < nr_ranges; i++)
+		dma_sg_slice(&ranges[i], sg, &sg);
 	/* Nothing for the CPU in here. */
 	table->sgt.orig_nents = 0;
 	return table;
 
-err_put:
-	dma_sg_put_ranges(table->ranges, table->nr_ranges);
 err_free:
 	kfree(table);
+err_put:
+	dma_sg_put_ranges(ranges, nr_ranges);
 	return ERR_PTR(ret);
 }
 EXPORT_SYMBOL_NS_GPL(sgl_dma_map_user, "DMA_BUF");

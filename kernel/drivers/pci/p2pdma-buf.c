@@ -21,6 +21,7 @@
 #include <linux/dma-resv.h>
 #include <linux/err.h>
 #include <linux/fcntl.h>
+#include <linux/ioport.h>
 #include <linux/jiffies.h>
 #include <linux/list.h>
 #include <linux/mm.h>
@@ -76,15 +77,20 @@ struct pci_p2pdma_bar {
 	bool revoked;
 };
 
+/* A driver may move the BARs of its device, pci_resize_resource(). */
+static bool pci_p2pdma_buf_in_place(struct pci_p2pdma_buf *buf)
+{
+	return pci_resource_start(buf->pdev, buf->bar) == buf->phys.paddr &&
+	       pci_resource_len(buf->pdev, buf->bar) == buf->phys.len;
+}
+
 /* The device is awake: pci_p2pdma_buf_attach() saw to it. */
 static bool pci_p2pdma_buf_decoded(struct pci_p2pdma_buf *buf)
 {
 	struct pci_dev *pdev = buf->pdev;
 	u16 cmd;
 
-	/* A driver may move the BARs of its device, pci_resize_resource(). */
-	if (pci_resource_start(pdev, buf->bar) != buf->phys.paddr ||
-	    pci_resource_len(pdev, buf->bar) != buf->phys.len)
+	if (!pci_p2pdma_buf_in_place(buf))
 		return false;
 
 	if (pci_dev_is_disconnected(pdev))
@@ -295,7 +301,7 @@ static struct pci_p2pdma_bar *pci_p2pdma_get_bar(struct pci_dev *pdev, int bar)
 
 	slot = &bars[bar];
 	scoped_guard(spinlock, &slot->lock)
-		if (slot->dmabuf)
+		if (slot->dmabuf && pci_p2pdma_buf_in_place(slot->dmabuf->priv))
 			return slot;
 
 	/*
@@ -307,15 +313,16 @@ static struct pci_p2pdma_bar *pci_p2pdma_get_bar(struct pci_dev *pdev, int bar)
 		return slot;
 
 	scoped_guard(spinlock, &slot->lock) {
-		if (!slot->dmabuf) {
-			slot->dmabuf = dmabuf;
+		if (!slot->dmabuf ||
+		    !pci_p2pdma_buf_in_place(slot->dmabuf->priv)) {
+			swap(slot->dmabuf, dmabuf);
 			slot->revoked = false;
-			return slot;
 		}
 	}
 
-	/* Somebody else was faster. */
-	dma_buf_put(dmabuf);
+	/* One of a BAR that has moved, or somebody else was faster. */
+	if (dmabuf)
+		dma_buf_put(dmabuf);
 	return slot;
 }
 
@@ -342,6 +349,10 @@ static int pci_p2pdma_vma_p2p_buf(struct vm_area_struct *vma,
 	/* pci_mmap_resource_range() made vm_pgoff the PFN of the BAR. */
 	paddr = ((phys_addr_t)vma->vm_pgoff << PAGE_SHIFT) +
 		(addr - vma->vm_start);
+
+	/* A driver has claimed it: the mapping is dead for the CPU, too. */
+	if (iomem_is_exclusive(paddr))
+		return -ENODEV;
 
 	buf = slot->dmabuf->priv;
 	if (paddr < buf->phys.paddr ||

@@ -90,28 +90,29 @@ struct ib_umem *ib_umem_p2p_get(struct ib_device *device, unsigned long addr,
 
 	if (device->needs_cpu_sgl) {
 		ret = sgl_dma_check_user(start, len, writable);
-		if (ret == -EFAULT)
-			return ERR_PTR(pin_err);
+		if (ret && ret != -EACCES && ret != -ENODEV)
+			return ERR_PTR(ret == -EFAULT ? pin_err : ret);
 		ibdev_dbg(device,
 			  "device memory at [%#lx, +%#zx) refused: the data path is the CPU\n",
 			  addr, size);
 		return ERR_PTR(-EOPNOTSUPP);
 	}
 
-	p2p = kzalloc_obj(*p2p);
-	if (!p2p)
-		return ERR_PTR(-ENOMEM);
-
 	table = sgl_dma_map_user(device->dma_device, start, len, writable);
 	if (IS_ERR(table)) {
 		ret = PTR_ERR(table);
-		kfree(p2p);
 		if (ret == -EFAULT)
 			return ERR_PTR(pin_err);
 		ibdev_dbg(device,
 			  "device memory at [%#lx, +%#zx) refused: %pe\n",
 			  addr, size, table);
 		return ERR_PTR(ret);
+	}
+
+	p2p = kzalloc_obj(*p2p);
+	if (!p2p) {
+		sgl_dma_unmap(table);
+		return ERR_PTR(-ENOMEM);
 	}
 
 	p2p->table = table;

@@ -297,9 +297,6 @@ static int simhca_dev_enable(struct simhca_dev *dev)
 	u32 status;
 	int err;
 
-	/* It may be in a state an earlier kernel left it in */
-	writel(0, dev->regs + SIMHCA_REG_CTRL);
-
 	lo_hi_writeq(cmdq->cmds_dma, dev->regs + SIMHCA_REG_CMDQ_BASE);
 	lo_hi_writeq(cmdq->rsps_dma, dev->regs + SIMHCA_REG_RSPQ_BASE);
 	writel(SIMHCA_CMDQ_LOG_SIZE, dev->regs + SIMHCA_REG_CMDQ_LOG_SIZE);

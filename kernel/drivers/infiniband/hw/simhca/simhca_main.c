@@ -131,6 +131,13 @@ static int simhca_query_caps(struct simhca_dev *dev)
 	return 0;
 }
 
+/* The device forgets everything; it does nothing any more when this returns. */
+static void simhca_reset(struct simhca_dev *dev)
+{
+	writel(0, dev->regs + SIMHCA_REG_CTRL);
+	readl(dev->regs + SIMHCA_REG_STATUS);
+}
+
 static int simhca_check_identity(struct simhca_dev *dev)
 {
 	u32 magic = readl(dev->regs + SIMHCA_REG_MAGIC);
@@ -278,6 +285,8 @@ static int simhca_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	if (err)
 		goto err_bars;
 
+	/* What an earlier kernel left must not run on when it may master again */
+	simhca_reset(dev);
 	pci_set_master(pdev);
 	err = simhca_cmdq_init(dev);
 	if (err)
@@ -338,6 +347,12 @@ static void simhca_remove(struct pci_dev *pdev)
 	ib_dealloc_device(&dev->ibdev);
 }
 
+/* The next kernel has other things in the memory that the device was given. */
+static void simhca_shutdown(struct pci_dev *pdev)
+{
+	simhca_reset(pci_get_drvdata(pdev));
+}
+
 static const struct pci_device_id simhca_pci_table[] = {
 	{ PCI_DEVICE(SIMHCA_PCI_VENDOR_ID, SIMHCA_PCI_DEVICE_ID) },
 	{ }
@@ -349,5 +364,6 @@ static struct pci_driver simhca_pci_driver = {
 	.id_table = simhca_pci_table,
 	.probe = simhca_probe,
 	.remove = simhca_remove,
+	.shutdown = simhca_shutdown,
 };
 module_pci_driver(simhca_pci_driver);
