@@ -154,9 +154,13 @@ def judge(rows, runs, dpkg):
 
 def warn_of_huge_pages():
     """Both kinds of memory are shared memory of the host, in pages of one size unless it is told otherwise."""
-    with open("/sys/kernel/mm/transparent_hugepage/shmem_enabled") as f:
-        if "[never]" not in (setting := f.read()) and "[advise]" not in setting:
-            say("demo: this host may put guest RAM into huge pages, but not the device memory: expect other ratios")
+    try:
+        with open("/sys/kernel/mm/transparent_hugepage/shmem_enabled") as f:
+            setting = f.read()
+    except FileNotFoundError:
+        return
+    if "[never]" not in setting and "[advise]" not in setting:
+        say("demo: this host may put guest RAM into huge pages, but not the device memory: expect other ratios")
 
 
 def main():

@@ -14,6 +14,7 @@ shift
 mount --bind "$root" "$root/mnt/guest"
 mount --rbind /dev "$root/dev"
 mount --rbind /proc "$root/proc"
+mount --bind /sys "$root/sys"
 mount -t tmpfs tmpfs "$root/tmp"
 mount -t tmpfs tmpfs "$root/run"
 mount --bind "$P2P_TOP" "$root/src"
