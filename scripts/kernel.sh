@@ -116,10 +116,11 @@ kernel_source() {
 		kernel_sync "${patches[@]}"
 }
 
+# kernel_make NAME ARGS...: one at a time in each build folder.
 kernel_make() {
 	local name=$1
 	shift
-	make -C "$kernel_tree" O="/src/build/kernel/$name" -j"$(nproc)" "$@"
+	flock "/src/build/kernel/$name.lock" make -C "$kernel_tree" O="/src/build/kernel/$name" -j"$(nproc)" "$@"
 }
 
 # The lines of the fragments that .config does not say; the last fragment wins.
