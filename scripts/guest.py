@@ -406,26 +406,31 @@ def check_log(out):
     raise Failure(EXIT_LOG, f"{len(bad)} bad lines in the kernel log; see {shown(out)}/console.log")
 
 
-def kvm_works():
-    """/dev/kvm can exist, open, and still hang a guest: boot one once, and remember."""
+def kvm_works(kernel):
+    """/dev/kvm can exist, open, and still hang a guest: boot KERNEL once, and remember."""
     if not os.path.exists("/dev/kvm"):
         return False
-    if not os.path.exists(KVM_VERDICT):
-        say("trying KVM once (up to 20 s)")
-        args = parse_args(["--out", REPO + "/build/kvm-test", "--hcas", "0", "--timeout", "20", "--", "true"])
-        try:
-            works = run(args, "kvm") == 0
-        except Failure:
-            works = False
-        with open(KVM_VERDICT, "w") as f:
-            f.write("yes\n" if works else "no\n")
-        say("KVM works" if works else "KVM does not work here: guests run with TCG")
+    with open(KVM_VERDICT + ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.path.exists(KVM_VERDICT):
+            say("trying KVM once (up to 20 s)")
+            args = parse_args(["--out", REPO + "/build/kvm-test", "--hcas", "0", "--timeout", "20", "--kernel", kernel,
+                               "--", "true"])
+            try:
+                works = run(args, "kvm") == 0
+            except Failure as failure:
+                if failure.status == EXIT_SETUP and not os.path.exists(kernel):
+                    raise
+                works = False
+            with open(KVM_VERDICT, "w") as f:
+                f.write("yes\n" if works else "no\n")
+            say("KVM works" if works else "KVM does not work here: guests run with TCG")
     with open(KVM_VERDICT) as f:
         return f.read().strip() == "yes"
 
 
-def accelerator():
-    choice = os.environ.get("P2P_ACCEL") or ("kvm" if kvm_works() else "tcg")
+def accelerator(kernel):
+    choice = os.environ.get("P2P_ACCEL") or ("kvm" if kvm_works(kernel) else "tcg")
     return {"kvm": "kvm", "tcg": "tcg,thread=multi"}[choice]
 
 
@@ -459,7 +464,7 @@ def main():
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda n, _: sys.exit(128 + n))
     try:
-        return run(args, accelerator())
+        return run(args, accelerator(args.kernel))
     except Failure as failure:
         say(failure)
         return failure.status
