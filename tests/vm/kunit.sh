@@ -20,5 +20,5 @@ out=$(out_of "$@")
 "$top/run" guest --append kunit.enable=1 "$@" -- true
 "$top/build/linux/tools/testing/kunit/kunit.py" parse "$out/console.log"
 for name in "${must_run[@]}"; do
-	grep -qE " ok [0-9]+ $name[[:space:]]*\$" "$out/console.log" || { echo "kunit.sh: $name did not run" >&2 && exit 1; }
+	grep -qE " ok [0-9]+ ${name}[[:space:]]*\$" "$out/console.log" || { echo "kunit.sh: $name did not run" >&2 && exit 1; }
 done
