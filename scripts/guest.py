@@ -414,8 +414,8 @@ def kvm_works(kernel):
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not os.path.exists(KVM_VERDICT):
             say("trying KVM once (up to 20 s)")
-            args = parse_args(["--out", REPO + "/build/kvm-test", "--hcas", "0", "--timeout", "20", "--kernel", kernel,
-                               "--", "true"])
+            args = parse_args(["--out", REPO + "/build/kvm-test", "--hcas", "0", "--drop-vram", "--timeout", "20",
+                               "--kernel", kernel, "--", "true"])
             try:
                 works = run(args, "kvm") == 0
             except Failure as failure:
