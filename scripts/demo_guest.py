@@ -21,7 +21,7 @@ CLIENT_AT, SERVER_AT, EACH = 0, 8 * MIB, 4 * MIB
 HOST_MEMORY = "/dev/shm/host-memory"
 ROUNDS = 5
 RXE_ROUNDS = 2
-ITERATIONS = {HCA: {64 << 10: 60000, MIB: 5000}, "rxe0": {64 << 10: 100, MIB: 10}}
+ITERATIONS = {HCA: {64 << 10: 150000, MIB: 10000}, "rxe0": {64 << 10: 100, MIB: 10}}
 
 
 def emit(**result):
