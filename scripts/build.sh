@@ -36,7 +36,7 @@ provider_build() {
 build_provider() {
 	local hash
 	step_if rdma-core-unpack "$(stat -L -c '%n %s %Y' "$(rdma_core_tar)")" "unpacking rdma-core" rdma_core_unpack
-	hash=$(hash_of /src/providers "${shared_headers[@]}" /src/build/stamp/root /src/build/stamp/rdma-core-unpack)
+	hash=$(hash_of /src/providers /src/scripts/build.sh "${shared_headers[@]}" /src/build/stamp/root /src/build/stamp/rdma-core-unpack)
 	step_if provider "$hash" "building the simhca provider" provider_build
 }
 

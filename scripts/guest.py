@@ -314,6 +314,8 @@ class Guest:
     def start(self):
         if not os.path.exists(self.args.kernel):
             raise Failure(EXIT_SETUP, f"no kernel {shown(self.args.kernel)}")
+        if self.args.hcas and not os.path.exists(self.args.simhcad):
+            raise Failure(EXIT_SETUP, f"no device process {shown(self.args.simhcad)}")
         self.write_request()
         sockets = self.start_simhcad()
         argv = qemu_argv(self.args, self.dirs, self.accel, self.dirs.vram(self.args.vram), sockets)
@@ -455,9 +457,6 @@ def main():
         if sys.stdin.isatty():
             tty = termios.tcgetattr(0)
         args.timeout = 0
-    if args.hcas and args.simhcad == SIMHCAD and not os.path.exists(SIMHCAD):
-        say("no simhcad built: a guest without HCA")
-        args.hcas = 0
     if args.iommu and args.topology == "switch":
         say("QEMU does not model peer-to-peer traffic below a switch together with a translating IOMMU: "
             "routes can be looked at, transfers will fault")

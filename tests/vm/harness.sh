@@ -33,6 +33,7 @@ expect 0 "files" --hcas 0 --vram 1M -- sh -c 'test -e /src/run && ! touch /src/x
 expect 120 "panic" --hcas 0 -- sh -c 'echo c >/proc/sysrq-trigger; sleep 60'
 expect 124 "time is up" --hcas 0 --timeout 15 -- sleep 600
 expect 121 "device process that does not start" --simhcad /bin/false -- true
+expect 123 "device process that does not exist" --simhcad /nowhere -- true
 
 cat >"$out/dying" <<TEXT
 #!/bin/sh
