@@ -9,12 +9,15 @@ fail() {
 	exit 1
 }
 
-# expect_reg WANT DEVICE FILE [OFFSET [LENGTH]]: what ibv_reg_mr() gives, "ok" or the name of an errno.
+# expect_reg WANT REGMR-ARGS...: what ibv_reg_mr() gives, "ok" or the name of an errno, called through the words of
+# "reg_as".
+reg_as=()
 expect_reg() {
 	local want=$1 got
-	got=$("$BIN/regmr" "$2" "$3" "${4:-0}" "${5:-65536}" | jq -r 'if .ok then "ok" else .errno end')
-	[[ $got == "$want" ]] || fail "ibv_reg_mr on $2, $3: $got, not $want"
-	echo "ok: ibv_reg_mr on $2, $3: $got"
+	shift
+	got=$("${reg_as[@]}" "$BIN/regmr" "$@" | jq -r 'if .ok then "ok" else .errno end')
+	[[ $got == "$want" ]] || fail "ibv_reg_mr on $*: $got, not $want"
+	echo "ok: ibv_reg_mr on $*: $got"
 }
 
 hca_netdev() { cat "/sys/class/infiniband/$HCA/ports/1/gid_attrs/ndevs/0"; }

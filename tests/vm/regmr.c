@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * regmr DEVICE FILE OFFSET LENGTH: what ibv_reg_mr() says of a mapping of FILE.
+ * regmr [-p] [-r] DEVICE FILE [OFFSET [LENGTH]]: what ibv_reg_mr(), with all access rights, says of a mapping of FILE
+ * (64 KiB from its start on), shared and writable: -p: private, -r: read-only.
  * Prints {"ok": true, "errno": null, "us": median} or {"ok": false, "errno": "EFAULT", "us": null}.
  */
 #define _GNU_SOURCE
@@ -11,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "rc_pair.h"
 
@@ -31,34 +33,51 @@ static double now_us(void)
 	return ts.tv_sec * 1e6 + ts.tv_nsec / 1e3;
 }
 
+static int usage(void)
+{
+	fprintf(stderr, "usage: regmr [-p] [-r] DEVICE FILE [OFFSET [LENGTH]]\n");
+	return 2;
+}
+
 int main(int argc, char **argv)
 {
+	int fd, c, prot = PROT_READ | PROT_WRITE, kind = MAP_SHARED;
+	size_t offset = 0, len = 65536;
 	double us[ROUNDS];
 	struct ibv_context *ctx;
 	struct ibv_pd *pd;
 	void *addr;
-	size_t len;
-	int fd;
 
-	if (argc != 5) {
-		fprintf(stderr, "usage: regmr DEVICE FILE OFFSET LENGTH\n");
-		return 2;
+	while ((c = getopt(argc, argv, "pr")) != -1) {
+		if (c == 'p')
+			kind = MAP_PRIVATE;
+		else if (c == 'r')
+			prot = PROT_READ;
+		else
+			return usage();
 	}
-	len = strtoul(argv[4], NULL, 0);
-	fd = open(argv[2], O_RDWR);
+	argv += optind;
+	argc -= optind;
+	if (argc < 2 || argc > 4)
+		return usage();
+	if (argc > 2)
+		offset = strtoul(argv[2], NULL, 0);
+	if (argc > 3)
+		len = strtoul(argv[3], NULL, 0);
+	fd = open(argv[1], O_RDWR);
 	if (fd < 0) {
-		perror(argv[2]);
+		perror(argv[1]);
 		return 1;
 	}
-	addr = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, strtoul(argv[3], NULL, 0));
+	addr = mmap(NULL, len, prot, kind, fd, offset);
 	if (addr == MAP_FAILED) {
 		perror("mmap");
 		return 1;
 	}
-	ctx = hca_open(argv[1]);
+	ctx = hca_open(argv[0]);
 	pd = ctx ? ibv_alloc_pd(ctx) : NULL;
 	if (!pd) {
-		perror(argv[1]);
+		perror(argv[0]);
 		return 1;
 	}
 
