@@ -28,3 +28,28 @@ host_memory() {
 	truncate -s 64M "$file"
 	echo "$file"
 }
+
+# A server of perftest or ibv_rc_pingpong listens, or $1 has ended.
+wait_for_server() {
+	while kill -0 "$1" 2>/dev/null; do
+		grep -q ':4853 .*:0000 0A ' /proc/net/tcp /proc/net/tcp6 && return # port 18515, listening
+		sleep 0.05
+	done
+}
+
+# both_ends [--in FILE] TOOL ARGS...: Debian's TOOL on $HCA as server and as client, with --in in disjoint halves of
+# FILE, 256 MiB.
+both_ends() {
+	local server_in=() client_in=() server
+	if [[ $1 == --in ]]; then
+		server_in=("--mmap=$2" --mmap-offset=134217728)
+		client_in=("--mmap=$2")
+		shift 2
+	fi
+	"$@" -d "$HCA" "${server_in[@]}" >/tmp/server 2>&1 &
+	server=$!
+	wait_for_server "$server"
+	"$@" -d "$HCA" "${client_in[@]}" "$HCA_IP" >/tmp/client 2>&1 || fail "$*: $(cat /tmp/client)"
+	wait "$server" || fail "$*, server: $(cat /tmp/server)"
+	echo "ok: $* ${client_in[*]}"
+}
