@@ -38,7 +38,8 @@ EPILOG = f"""
 CMD's output and exit status are passed on. Its standard input is empty; without CMD there is a shell on
 the terminal. In the guest /src is this repository (read-only), /out is DIR, and the environment has HCA,
 HCA_IP, VRAM_BDF and VRAM_RESOURCE. DIR also has console.log (the guest's kernel log), qemu.log,
-simhcad.log and vram0 (the device memory).
+simhcad.log and vram0 (the device memory). FILE and PROGRAM lie in this repository (build/ will do): the Debian
+root that QEMU and they run in sees nothing else of the machine.
 
 Exit status when it is not CMD's: {EXIT_PANIC} the guest panicked or ended by itself, {EXIT_DEVICE} a device process died,
 {EXIT_LOG} bad lines in the kernel log, {EXIT_SETUP} the guest could not be set up, {EXIT_TIMEOUT} the time was up.
