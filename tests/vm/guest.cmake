@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 # How a test that runs in a guest is declared.
 
-# p2p_guest_test(NAME name COMMAND program args... [OPTIONS run-guest-options...] [AFTER program] [TIMEOUT seconds])
-# COMMAND runs in a fresh guest with the debug kernel; a bad line in its kernel log fails the test. AFTER is called
+# p2p_guest_test(NAME name COMMAND program args... [OPTIONS run-guest-options...] [AFTER target] [TIMEOUT seconds])
+# COMMAND runs in a fresh guest with the debug kernel; a bad line in its kernel log fails the test. AFTER, a target, is called
 # on the host with the test's folder, where vram0 still is. A skipped test (status 4) fails: every test must run.
 function(p2p_guest_test)
 	cmake_parse_arguments(PARSE_ARGV 0 T "" "NAME;AFTER;TIMEOUT" "OPTIONS;COMMAND")
 	p2p_guest_test_command(command ${T_NAME} "${T_TIMEOUT}")
 	if(T_AFTER)
-		list(APPEND T_OPTIONS --after ${CMAKE_CURRENT_SOURCE_DIR}/${T_AFTER})
+		list(APPEND T_OPTIONS --after $<TARGET_FILE:${T_AFTER}>)
 	endif()
 	add_test(NAME vm.${T_NAME} COMMAND ${PROJECT_SOURCE_DIR}/run guest ${command} ${T_OPTIONS} -- ${T_COMMAND})
 	p2p_guest_test_properties(vm.${T_NAME} "${T_TIMEOUT}")

@@ -3,7 +3,7 @@
  * Memory regions in device memory by plain ibv_reg_mr(): every shape of range, and every refusal.
  *
  * Data goes through the HCA, from and to ordinary memory; what must be in the device memory at the
- * end is written down for check_vram.py, which looks at it from outside of the guest.
+ * end is written down for check_vram, which looks at it from outside of the guest.
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define EXPECT_FILE "/out/vram.expect"
+#define EXPECT_FILE "/out/" PATTERN_EXPECT_FILE
 /* On tmpfs: is there once the guest has begun a new EXPECT_FILE. */
 #define STARTED_FILE "/run/vram.expect.started"
 
@@ -24,13 +24,24 @@ static void pattern_block(uint8_t *block, uint32_t seed)
 	}
 }
 
-void pattern_fill(void *dst, size_t len, uint32_t seed)
+void pattern_fill_from(void *dst, size_t len, uint32_t seed, size_t first)
 {
 	uint8_t block[PATTERN_BLOCK];
 
 	pattern_block(block, seed);
-	for (size_t at = 0; at < len; at += PATTERN_BLOCK)
-		memcpy((uint8_t *)dst + at, block, len - at < PATTERN_BLOCK ? len - at : PATTERN_BLOCK);
+	for (size_t at = 0, n; at < len; at += n) {
+		size_t from = (first + at) % PATTERN_BLOCK;
+
+		n = PATTERN_BLOCK - from;
+		if (n > len - at)
+			n = len - at;
+		memcpy((uint8_t *)dst + at, block + from, n);
+	}
+}
+
+void pattern_fill(void *dst, size_t len, uint32_t seed)
+{
+	pattern_fill_from(dst, len, seed, 0);
 }
 
 bool pattern_matches(const void *src, size_t len, uint32_t seed)
