@@ -140,6 +140,7 @@ def spawn(argv, log, **kwargs):
 
 
 def mac(i):
+    """Of HCA i, and of the network device whose addresses it uses: the guest is told."""
     return f"52:54:00:c0:00:{i:02x}"
 
 
@@ -288,11 +289,11 @@ class Guest:
     def write_request(self):
         with open(self.dirs.guest + "/cmd", "wb") as f:
             f.write(b"".join(os.fsencode(a) + b"\0" for a in self.args.cmd))
-        env = {"P2P_HCAS": self.args.hcas, "TERM": os.environ.get("TERM", "dumb")}
+        env = {"P2P_HCA_MACS": " ".join(map(mac, range(self.args.hcas))), "TERM": os.environ.get("TERM", "dumb")}
         if not self.args.cmd and sys.stdin.isatty():
             env["COLUMNS"], env["LINES"] = os.get_terminal_size()
         with open(self.dirs.guest + "/env", "w") as f:
-            f.writelines(f"{k}={v}\n" for k, v in env.items())
+            f.writelines(f"{k}='{v}'\n" for k, v in env.items())
 
     def start_simhcad(self):
         sockets = [f"{self.dirs.sockets}/hca{i}" for i in range(self.args.hcas)]
