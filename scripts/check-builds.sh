@@ -72,6 +72,7 @@ build_arm64() {
 main() {
 	local name
 	(($#)) || set -- providers no-umem-p2p no-p2pdma arm64
+	kernel_tree_hold -s
 	for name in "$@"; do
 		case $name in
 		providers) step build-providers "all RDMA providers as modules" build_providers ;;

@@ -104,16 +104,30 @@ kernel_tree_hash() {
 		kernel_tar_id
 		find /src/kernel -mindepth 1 -maxdepth 1 -type d ! -name configs -print0 | sort -z |
 			while IFS= read -r -d '' p; do hash_of "$p"; done
+		hash_of /src/scripts/kernel.sh
 	} | sha256sum | cut -c 1-32
+}
+
+# The tree's lock: exclusive for who changes it, shared for who builds from it and does not hold ./run's build lock.
+# kernel_tree_hold -s|-x: held until "kernel_tree_fd" is closed.
+kernel_tree_hold() {
+	mkdir -p "${kernel_tree%/*}"
+	exec {kernel_tree_fd}>"$kernel_tree.lock"
+	flock "$1" -n "$kernel_tree_fd" && return
+	say "waiting for another ./run that builds kernels"
+	flock "$1" "$kernel_tree_fd"
 }
 
 kernel_source() {
 	local series patches
+	if stamped unpack-linux "$(kernel_tar_id)" && stamped kernel-source "$(kernel_tree_hash)"; then return; fi
+	kernel_tree_hold -x
 	step_if "unpack-linux" "$(kernel_tar_id)" "unpacking Linux" kernel_unpack
 	series=$(kernel_series)
 	mapfile -t patches <<<"$series"
 	step_if "kernel-source" "$(kernel_tree_hash)" "Linux + overlay + ${#patches[@]} patches" \
 		kernel_sync "${patches[@]}"
+	exec {kernel_tree_fd}>&-
 }
 
 # kernel_make NAME ARGS...: one at a time in each build folder.
@@ -163,7 +177,7 @@ kernel_config_and_make() {
 kernel_build() {
 	local name=$1 targets=$2 hash
 	shift 2
-	hash=$({ kernel_tree_hash; hash_of "$@" /src/scripts/kernel.sh; cat /src/build/stamp/root; echo "$targets"; } | sha256sum)
+	hash=$({ kernel_tree_hash; hash_of "$@"; cat /src/build/stamp/root; echo "$targets"; } | sha256sum)
 	step_if "kernel-$name" "$hash" "building kernel $name" kernel_config_and_make "$name" "$targets" "$@"
 }
 

@@ -17,8 +17,10 @@ shown() {
 
 # One line now and then while step $1 runs: how long, and the log's last line.
 step_ticker() {
-	local start=$1 log=$2 parent=$3
-	while sleep 30 && kill -0 "$parent" 2>/dev/null; do
+	local start=$1 log=$2 parent=$3 never
+	# A pipe that nobody writes to: a "sleep" would outlive this, and hold the locks that it inherits.
+	exec {never}<> <(:)
+	while ! read -r -t 30 -u "$never" && kill -0 "$parent" 2>/dev/null; do
 		say "   $((SECONDS - start)) s: $(tail -n 1 "$log" | tr -d '\r' | cut -c 1-90)"
 	done
 }
