@@ -60,21 +60,27 @@ build_every_patch() {
 
 # ---- checkpatch --------------------------------------------------------------------------------------------
 
-# Prints complaints only. (MAINTAINERS has no entry for what is not upstream; --file does not ask for one.)
+# checkpatch OPTIONS...: look at the files named on standard input. Complaints, and nothing else, are added to
+# $reports/checkpatch; what kept it from looking to $reports/checkpatch.errors: it may die with the status of a
+# complaint.
 checkpatch() {
-	local options=(--strict --quiet --no-summary --show-types)
-	cd "$kernel_tree"
-	printf '%s\n' "${@/#/$kernel_patches/}" | xargs -P "$(nproc)" -n 4 perl scripts/checkpatch.pl "${options[@]}" || true
-	kernel_overlay_files | grep -vxF "$shared_header" |
-		xargs -P "$(nproc)" -n 4 perl scripts/checkpatch.pl "${options[@]}" --file || true
-	# As in include/uapi/: user space has no BIT().
-	perl scripts/checkpatch.pl "${options[@]}" --ignore BIT_MACRO --file "$shared_header" || true
+	local rc=0
+	xargs -P "$(nproc)" -n 4 perl scripts/checkpatch.pl --strict --quiet --no-summary --show-types "$@" \
+		>>"$reports/checkpatch" 2>>"$reports/checkpatch.errors" || rc=$?
+	# That is what xargs makes of the status of a complaint.
+	if ((rc && rc != 123)); then echo "checkpatch.pl: xargs ended with status $rc" >>"$reports/checkpatch.errors"; fi
 }
 
+# (MAINTAINERS has no entry for what is not upstream; --file does not ask for one.)
 check_checkpatch() {
-	checkpatch "$@" >"$reports/checkpatch"
-	cat "$reports/checkpatch"
-	[[ ! -s $reports/checkpatch ]]
+	rm -f "$reports"/checkpatch{,.errors}
+	cd "$kernel_tree"
+	printf '%s\n' "${@/#/$kernel_patches/}" | checkpatch
+	kernel_overlay_files | grep -vxF "$shared_header" | checkpatch --file
+	# As in include/uapi/: user space has no BIT().
+	echo "$shared_header" | checkpatch --ignore BIT_MACRO --file
+	cat "$reports"/checkpatch{,.errors}
+	[[ ! -s $reports/checkpatch && ! -s $reports/checkpatch.errors ]]
 }
 
 # ---- sparse ------------------------------------------------------------------------------------------------
