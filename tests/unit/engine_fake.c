@@ -323,8 +323,8 @@ void fake_run_all(struct fake_pair *t)
 	fake_run(&t->fabric, t->now);
 }
 
-void fake_expect_wc(struct fake_cq *cq, struct fake_qp *qp, uint32_t index, bool recv,
-		    enum engine_wc_status status, uint32_t verr)
+const struct engine_wc *fake_expect_wc(struct fake_cq *cq, struct fake_qp *qp, uint32_t index,
+				       bool recv, enum engine_wc_status status, uint32_t verr)
 {
 	const struct engine_wc *wc = fake_wc(cq);
 
@@ -335,6 +335,7 @@ void fake_expect_wc(struct fake_cq *cq, struct fake_qp *qp, uint32_t index, bool
 	assert_int_equal(wc->index, index);
 	assert_int_equal(wc->recv, recv);
 	assert_int_equal(wc->solicited, status != ENGINE_WC_SUCCESS);
+	return wc;
 }
 
 void fake_expect_quiet(struct fake_pair *t)

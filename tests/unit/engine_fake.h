@@ -90,7 +90,6 @@ static inline uint8_t *fake_ptr(struct fake_hca *hca, uint64_t iova)
 	return hca->mem + (iova - FAKE_IOVA);
 }
 
-/* For cmocka; *@state is the pair. */
 /* Two HCAs, @a of the first connected to @b of the second. */
 struct fake_pair {
 	struct fabric fabric;
@@ -100,6 +99,7 @@ struct fake_pair {
 	uint64_t now;
 };
 
+/* For cmocka; *@state is the pair. */
 int fake_setup(void **state);
 int fake_teardown(void **state);
 
@@ -113,8 +113,8 @@ void fake_make_mr(struct fake_hca *hca, uint32_t key, uint32_t pdn, uint32_t acc
 		  uint64_t length);
 
 /* These take completions, and assert. */
-void fake_expect_wc(struct fake_cq *cq, struct fake_qp *qp, uint32_t index, bool recv,
-		    enum engine_wc_status status, uint32_t verr);
+const struct engine_wc *fake_expect_wc(struct fake_cq *cq, struct fake_qp *qp, uint32_t index,
+				       bool recv, enum engine_wc_status status, uint32_t verr);
 void fake_expect_quiet(struct fake_pair *t);
 void fake_expect_states(struct fake_pair *t, enum engine_qp_state a, enum engine_qp_state b);
 

@@ -144,7 +144,6 @@ static void test_sgtab(void **state)
 	uint64_t addr, n, off = 0, start[500], len[500];
 	uint32_t i, seg, seed = 1;
 
-	(void)state;
 	assert_int_equal(sgtab_init(&sg, 500), 0);
 	assert_int_equal(sgtab_add(&sg, 5, 0), -EINVAL);
 	assert_int_equal(sgtab_add(&sg, UINT64_MAX, 2), -EINVAL);
@@ -191,7 +190,6 @@ static void test_idtab(void **state)
 	uint32_t id;
 	int x, y;
 
-	(void)state;
 	assert_int_equal(idtab_init(&tab, 4096), 0);
 	assert_int_equal(idtab_insert(&tab, 4096, &x), -EINVAL);
 	assert_int_equal(idtab_insert(&tab, 4095, &x), 0);

@@ -12,6 +12,9 @@
 
 #include "engine_fake.h"
 
+#define OTHER_KEY	0x200u
+#define NOWHERE		0xdead0000ull	/* a DMA address behind which there is nothing */
+
 /* ---- what works ---- */
 
 static void test_write(void **state)
@@ -45,9 +48,7 @@ static void test_read(void **state)
 	fake_fill(remote, 2 << 20, 4);
 	fake_send(t->a, ENGINE_WR_RDMA_READ, SRC, 2 << 20, DST);
 	fake_run_all(t);
-	wc = fake_wc(t->cq[0]);
-	assert_non_null(wc);
-	assert_int_equal(wc->status, ENGINE_WC_SUCCESS);
+	wc = fake_expect_wc(t->cq[0], t->a, 0, false, ENGINE_WC_SUCCESS, 0);
 	assert_int_equal(wc->byte_len, 2 << 20);
 	assert_memory_equal(local, remote, 2 << 20);
 	fake_expect_quiet(t);
@@ -110,8 +111,7 @@ static void test_write_imm(void **state)
 	/* Nothing to write: the key does not matter. */
 	fake_send(t->a, ENGINE_WR_RDMA_WRITE_WITH_IMM, SRC, 0, 0)->rkey = 0xbad;
 	fake_run_all(t);
-	wc = fake_wc(t->cq[1]);
-	assert_non_null(wc);
+	wc = fake_expect_wc(t->cq[1], t->b, 0, true, ENGINE_WC_SUCCESS, 0);
 	assert_int_equal(wc->byte_len, 5000);
 	assert_int_equal(wc->imm_data, 42);
 	assert_true(wc->with_imm);
@@ -158,8 +158,7 @@ static void test_atomics(void **state)
 	wr->sge[0] = (struct engine_sge) { ALIGNED + 16, 3, FAKE_KEY };
 	wr->sge[1] = (struct engine_sge) { ALIGNED + 19, 5, FAKE_KEY };
 	fake_run_all(t);
-	wc = fake_wc(t->cq[0]);
-	assert_non_null(wc);
+	wc = fake_expect_wc(t->cq[0], t->a, 0, false, ENGINE_WC_SUCCESS, 0);
 	assert_int_equal(wc->byte_len, 8);
 	fake_expect_wc(t->cq[0], t->a, 1, false, ENGINE_WC_SUCCESS, 0);
 	fake_expect_wc(t->cq[0], t->a, 2, false, ENGINE_WC_SUCCESS, 0);
@@ -247,55 +246,54 @@ struct local_case {
 
 static void local_bad_key(struct fake_pair *t, struct engine_send_wr *wr)
 {
-	(void)t;
 	wr->sge[0].key = FAKE_KEY + 1;	/* right index, wrong variant */
 }
 
 static void local_no_key(struct fake_pair *t, struct engine_send_wr *wr)
 {
-	(void)t;
 	wr->sge[0].key = 0xffffffff;
+}
+
+/* Another MR as the local one */
+static void local_mr(struct fake_pair *t, struct engine_send_wr *wr, uint32_t pdn, uint32_t access,
+		     uint64_t addr)
+{
+	fake_make_mr(&t->hca[0], OTHER_KEY, pdn, access, addr, FAKE_MEM);
+	wr->sge[0].key = OTHER_KEY;
 }
 
 static void local_pd(struct fake_pair *t, struct engine_send_wr *wr)
 {
-	fake_make_mr(&t->hca[0], 0x200, FAKE_PDN + 1, FAKE_ALL, FAKE_IOVA, FAKE_MEM);
-	wr->sge[0].key = 0x200;
+	local_mr(t, wr, FAKE_PDN + 1, FAKE_ALL, FAKE_IOVA);
 }
 
 static void local_read_only(struct fake_pair *t, struct engine_send_wr *wr)
 {
-	fake_make_mr(&t->hca[0], 0x200, FAKE_PDN, ENGINE_ACCESS_REMOTE_READ, FAKE_IOVA, FAKE_MEM);
-	wr->sge[0].key = 0x200;
+	local_mr(t, wr, FAKE_PDN, ENGINE_ACCESS_REMOTE_READ, FAKE_IOVA);
 }
 
 static void local_range_low(struct fake_pair *t, struct engine_send_wr *wr)
 {
-	(void)t;
 	wr->sge[0].addr = FAKE_IOVA - 1;
 }
 
 static void local_range_high(struct fake_pair *t, struct engine_send_wr *wr)
 {
-	(void)t;
 	wr->sge[0].addr = FAKE_IOVA + FAKE_MEM - wr->sge[0].length + 1;
 }
 
 static void local_range_wrap(struct fake_pair *t, struct engine_send_wr *wr)
 {
-	(void)t;
 	wr->sge[0].addr = UINT64_MAX - 2;
 }
 
 static void local_dma(struct fake_pair *t, struct engine_send_wr *wr)
 {
-	fake_make_mr(&t->hca[0], 0x200, FAKE_PDN, FAKE_ALL, 0xdead0000, FAKE_MEM);
-	wr->sge[0].key = 0x200;
+	local_mr(t, wr, FAKE_PDN, FAKE_ALL, NOWHERE);
 }
 
 static void local_too_long(struct fake_pair *t, struct engine_send_wr *wr)
 {
-	(void)t;
 	wr->num_sge = 2;
 	wr->sge[0].length = ENGINE_MAX_MSG;
 	wr->sge[1].length = 1;
@@ -303,31 +301,26 @@ static void local_too_long(struct fake_pair *t, struct engine_send_wr *wr)
 
 static void local_atomic_len(struct fake_pair *t, struct engine_send_wr *wr)
 {
-	(void)t;
 	wr->sge[0].length = 4;
 }
 
 static void local_no_reads(struct fake_pair *t, struct engine_send_wr *wr)
 {
-	(void)wr;
 	t->a->base.attr.max_rd_atomic = 0;
 }
 
 static void local_opcode(struct fake_pair *t, struct engine_send_wr *wr)
 {
-	(void)t;
 	wr->opcode = 7;
 }
 
 static void local_inline_read(struct fake_pair *t, struct engine_send_wr *wr)
 {
-	(void)t;
 	wr->flags |= ENGINE_WR_INLINE;
 }
 
 static void local_malformed(struct fake_pair *t, struct engine_send_wr *wr)
 {
-	(void)wr;
 	t->a->sq_error = -EINVAL;
 }
 
@@ -364,7 +357,6 @@ static void test_local_errors(void **state)
 {
 	size_t i;
 
-	(void)state;
 	for (i = 0; i < sizeof(local_cases) / sizeof(local_cases[0]); i++) {
 		const struct local_case *c = &local_cases[i];
 		struct engine_send_wr *wr;
@@ -404,98 +396,89 @@ struct remote_case {
 
 static void remote_bad_key(struct fake_pair *t, struct engine_send_wr *wr)
 {
-	(void)t;
 	wr->rkey ^= 1;
+}
+
+/* Another MR as the remote one */
+static void remote_mr(struct fake_pair *t, struct engine_send_wr *wr, uint32_t pdn, uint32_t access,
+		      uint64_t addr)
+{
+	fake_make_mr(&t->hca[1], OTHER_KEY, pdn, access, addr, FAKE_MEM);
+	wr->rkey = OTHER_KEY;
 }
 
 static void remote_pd(struct fake_pair *t, struct engine_send_wr *wr)
 {
-	fake_make_mr(&t->hca[1], 0x200, FAKE_PDN + 1, FAKE_ALL, FAKE_IOVA, FAKE_MEM);
-	wr->rkey = 0x200;
+	remote_mr(t, wr, FAKE_PDN + 1, FAKE_ALL, FAKE_IOVA);
 }
 
 static void remote_no_write(struct fake_pair *t, struct engine_send_wr *wr)
 {
-	fake_make_mr(&t->hca[1], 0x200, FAKE_PDN, FAKE_ALL & ~ENGINE_ACCESS_REMOTE_WRITE, FAKE_IOVA,
-		     FAKE_MEM);
-	wr->rkey = 0x200;
+	remote_mr(t, wr, FAKE_PDN, FAKE_ALL & ~ENGINE_ACCESS_REMOTE_WRITE, FAKE_IOVA);
 }
 
 static void remote_no_read(struct fake_pair *t, struct engine_send_wr *wr)
 {
-	fake_make_mr(&t->hca[1], 0x200, FAKE_PDN, FAKE_ALL & ~ENGINE_ACCESS_REMOTE_READ, FAKE_IOVA,
-		     FAKE_MEM);
-	wr->rkey = 0x200;
+	remote_mr(t, wr, FAKE_PDN, FAKE_ALL & ~ENGINE_ACCESS_REMOTE_READ, FAKE_IOVA);
 }
 
 static void remote_no_atomic(struct fake_pair *t, struct engine_send_wr *wr)
 {
-	fake_make_mr(&t->hca[1], 0x200, FAKE_PDN, FAKE_ALL & ~ENGINE_ACCESS_REMOTE_ATOMIC,
-		     FAKE_IOVA, FAKE_MEM);
-	wr->rkey = 0x200;
+	remote_mr(t, wr, FAKE_PDN, FAKE_ALL & ~ENGINE_ACCESS_REMOTE_ATOMIC, FAKE_IOVA);
 }
 
 static void remote_range(struct fake_pair *t, struct engine_send_wr *wr)
 {
-	(void)t;
 	wr->remote_addr = FAKE_IOVA + FAKE_MEM - 7;
 }
 
 static void remote_dma(struct fake_pair *t, struct engine_send_wr *wr)
 {
-	fake_make_mr(&t->hca[1], 0x200, FAKE_PDN, FAKE_ALL, 0xdead0000, FAKE_MEM);
-	wr->rkey = 0x200;
-	t->b->rq[0].sge[0].key = 0x200;
+	remote_mr(t, wr, FAKE_PDN, FAKE_ALL, NOWHERE);
+	t->b->rq[0].sge[0].key = OTHER_KEY;
 }
 
 static void remote_qp_access(struct fake_pair *t, struct engine_send_wr *wr)
 {
-	(void)wr;
 	t->b->base.attr.access = 0;
 }
 
 static void remote_no_reads(struct fake_pair *t, struct engine_send_wr *wr)
 {
-	(void)wr;
 	t->b->base.attr.max_dest_rd_atomic = 0;
 }
 
 static void remote_align(struct fake_pair *t, struct engine_send_wr *wr)
 {
-	(void)t;
 	wr->remote_addr += 4;
 }
 
 static void remote_align_host(struct fake_pair *t, struct engine_send_wr *wr)
 {
 	/* aligned as an address, not in memory */
-	fake_make_mr(&t->hca[1], 0x200, FAKE_PDN, FAKE_ALL, FAKE_IOVA + 4, 64);
-	wr->rkey = 0x200;
+	fake_make_mr(&t->hca[1], OTHER_KEY, FAKE_PDN, FAKE_ALL, FAKE_IOVA + 4, 64);
+	wr->rkey = OTHER_KEY;
 	wr->remote_addr = FAKE_IOVA;
 }
 
 static void recv_short(struct fake_pair *t, struct engine_send_wr *wr)
 {
-	(void)wr;
 	t->b->rq[0].sge[0].length = 7;
 }
 
 static void recv_key(struct fake_pair *t, struct engine_send_wr *wr)
 {
-	(void)wr;
 	t->b->rq[0].sge[0].key = 0xbad;
 }
 
 static void recv_read_only(struct fake_pair *t, struct engine_send_wr *wr)
 {
-	(void)wr;
-	fake_make_mr(&t->hca[1], 0x200, FAKE_PDN, 0, FAKE_IOVA, FAKE_MEM);
-	t->b->rq[0].sge[0].key = 0x200;
+	remote_mr(t, wr, FAKE_PDN, 0, FAKE_IOVA);
+	t->b->rq[0].sge[0].key = OTHER_KEY;
 }
 
 static void recv_malformed(struct fake_pair *t, struct engine_send_wr *wr)
 {
-	(void)wr;
 	t->b->rq_error = -EINVAL;
 }
 
@@ -548,7 +531,6 @@ static void test_remote_errors(void **state)
 {
 	size_t i;
 
-	(void)state;
 	for (i = 0; i < sizeof(remote_cases) / sizeof(remote_cases[0]); i++) {
 		const struct remote_case *c = &remote_cases[i];
 		struct engine_send_wr *wr;

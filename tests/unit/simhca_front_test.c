@@ -41,6 +41,15 @@ static void test_registers(void **state)
 			 SIMHCA_PCI_DEVICE_ID << 16 | SIMHCA_PCI_VENDOR_ID);
 }
 
+/* Enables the device with rings at these addresses. */
+static void enable(struct guest *g, uint32_t cmdq, uint32_t rspq, uint32_t log_size)
+{
+	guest_reg_write(g, SIMHCA_REG_CMDQ_BASE, cmdq);
+	guest_reg_write(g, SIMHCA_REG_RSPQ_BASE, rspq);
+	guest_reg_write(g, SIMHCA_REG_CMDQ_LOG_SIZE, log_size);
+	guest_reg_write(g, SIMHCA_REG_CTRL, SIMHCA_CTRL_ENABLE);
+}
+
 static void test_enable_errors(void **state)
 {
 	struct front *t = *state;
@@ -51,9 +60,7 @@ static void test_enable_errors(void **state)
 	size_t i;
 
 	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		guest_reg_write(g, SIMHCA_REG_CMDQ_BASE, bad[i].base);
-		guest_reg_write(g, SIMHCA_REG_CMDQ_LOG_SIZE, bad[i].log_size);
-		guest_reg_write(g, SIMHCA_REG_CTRL, SIMHCA_CTRL_ENABLE);
+		enable(g, bad[i].base, 0, bad[i].log_size);
 		assert_int_equal(guest_reg_read(g, SIMHCA_REG_STATUS), SIMHCA_STATUS_FATAL);
 		assert_int_equal(guest_status(g)->fatal, 1);
 		guest_reg_write(g, SIMHCA_REG_CTRL, 0);
@@ -63,13 +70,24 @@ static void test_enable_errors(void **state)
 	guest_enable(g);
 }
 
-static void wait_status(struct guest *g, uint32_t status)
+/* Waits until a device that was enabled has stopped with an error, and resets it. */
+static void expect_fatal(struct guest *g)
 {
+	const uint32_t status = SIMHCA_STATUS_ENABLED | SIMHCA_STATUS_FATAL;
 	unsigned int i;
 
 	for (i = 0; i < 1000 && guest_reg_read(g, SIMHCA_REG_STATUS) != status; i++)
 		usleep(1000);
 	assert_int_equal(guest_reg_read(g, SIMHCA_REG_STATUS), status);
+	assert_int_equal(guest_status(g)->fatal, 1);
+	guest_reg_write(g, SIMHCA_REG_CTRL, 0);
+}
+
+/* Says that there are commands up to @pi. */
+static void announce_commands(struct guest *g, uint32_t pi)
+{
+	__atomic_store_n(&guest_uar(g, SIMHCA_KERNEL_UAR)->cmdq_pi, pi, __ATOMIC_RELEASE);
+	guest_kick_if_asleep(g);
 }
 
 static void expect_event(struct guest *g, uint32_t eqn, uint32_t event, uint32_t id)
@@ -102,34 +120,21 @@ static void test_command_ring_errors(void **state)
 	guest_setup(g, 1);
 	while (guest_wait_irq(g, 0, 0))
 		;
-	__atomic_store_n(&guest_uar(g, SIMHCA_KERNEL_UAR)->cmdq_pi, g->cmdq_pi + 17,
-			 __ATOMIC_RELEASE);
-	guest_kick_if_asleep(g);
+	announce_commands(g, g->cmdq_pi + 17);
 	expect_event(g, 0, SIMHCA_EVENT_DEV_FATAL, 0);
-	wait_status(g, SIMHCA_STATUS_ENABLED | SIMHCA_STATUS_FATAL);
-	assert_int_equal(guest_status(g)->fatal, 1);
-	guest_reg_write(g, SIMHCA_REG_CTRL, 0);
+	expect_fatal(g);
 
 	/* a ring that is not there */
-	guest_reg_write(g, SIMHCA_REG_CMDQ_BASE, 0x1000);
-	guest_reg_write(g, SIMHCA_REG_CMDQ_LOG_SIZE, 4);
-	guest_reg_write(g, SIMHCA_REG_CTRL, SIMHCA_CTRL_ENABLE);
-	guest_uar(g, SIMHCA_KERNEL_UAR)->cmdq_pi = 1;
-	guest_kick_if_asleep(g);
-	wait_status(g, SIMHCA_STATUS_ENABLED | SIMHCA_STATUS_FATAL);
-	guest_reg_write(g, SIMHCA_REG_CTRL, 0);
+	enable(g, 0x1000, g->rspq, GUEST_CMDQ_LOG);
+	announce_commands(g, 1);
+	expect_fatal(g);
 
 	/* a response ring that is not there */
 	guest_setup(g, 1);
 	guest_reg_write(g, SIMHCA_REG_CTRL, 0);
-	guest_reg_write(g, SIMHCA_REG_CMDQ_BASE, g->cmdq);
-	guest_reg_write(g, SIMHCA_REG_RSPQ_BASE, 0x1000);
-	guest_reg_write(g, SIMHCA_REG_CMDQ_LOG_SIZE, GUEST_CMDQ_LOG);
-	guest_reg_write(g, SIMHCA_REG_CTRL, SIMHCA_CTRL_ENABLE);
-	guest_uar(g, SIMHCA_KERNEL_UAR)->cmdq_pi = 1;
-	guest_kick_if_asleep(g);
-	wait_status(g, SIMHCA_STATUS_ENABLED | SIMHCA_STATUS_FATAL);
-	guest_reg_write(g, SIMHCA_REG_CTRL, 0);
+	enable(g, g->cmdq, 0x1000, GUEST_CMDQ_LOG);
+	announce_commands(g, 1);
+	expect_fatal(g);
 
 	guest_setup(g, 1);
 	cmd.out_addr = g->out;
@@ -139,14 +144,13 @@ static void test_command_ring_errors(void **state)
 /* ---- resets ---- */
 
 /* The device is as after power-on, and its objects can be made again. */
-static void expect_fresh(struct front *t, struct guest *g)
+static void expect_fresh(struct guest *g)
 {
 	struct simhca_cmd cmd = { .opcode = SIMHCA_CMD_QUERY_STATS };
 	struct simhca_stats *stats;
 	struct guest_cq cq;
 	struct guest_qp qp;
 
-	(void)t;
 	assert_int_equal(guest_reg_read(g, SIMHCA_REG_STATUS), 0);
 	assert_int_equal(guest_reg_read64(g, SIMHCA_REG_CMDQ_BASE), 0);
 	assert_int_equal(guest_uar(g, SIMHCA_FIRST_USER_UAR)->qp[10].sq_pi, 0);
@@ -163,21 +167,33 @@ static void expect_fresh(struct front *t, struct guest *g)
 	assert_int_equal(stats->events, 0);
 }
 
-static void do_write(struct front *t)
+/* Sends from guest 0 to guest 1, one request. */
+static void post(struct front *t, uint8_t opcode, uint8_t flags, uint32_t length, uint32_t rkey)
 {
 	struct simhca_sq_wqe wqe = {
-		.opcode = SIMHCA_WR_RDMA_WRITE,
-		.flags = SIMHCA_WR_SIGNALED,
+		.opcode = opcode,
+		.flags = flags,
 		.num_sge = 1,
-		.rkey = GUEST_KEY,
+		.rkey = rkey,
 		.remote_addr = t->buf[1],
 	};
+
+	guest_post_send(&t->qp[0], &wqe, t->buf[0], length, GUEST_KEY);
+	guest_ring(&t->qp[0]);
+}
+
+static void expect_cqe(struct guest_cq *cq, uint8_t status)
+{
 	struct simhca_cqe cqe;
 
-	guest_post_send(&t->qp[0], &wqe, t->buf[0], 64, GUEST_KEY);
-	guest_ring(&t->qp[0]);
-	assert_true(guest_poll_wait(&t->cq[0], &cqe, WAIT_MS));
-	assert_int_equal(cqe.status, SIMHCA_WC_SUCCESS);
+	assert_true(guest_poll_wait(cq, &cqe, WAIT_MS));
+	assert_int_equal(cqe.status, status);
+}
+
+static void do_write(struct front *t)
+{
+	post(t, SIMHCA_WR_RDMA_WRITE, SIMHCA_WR_SIGNALED, 64, GUEST_KEY);
+	expect_cqe(&t->cq[0], SIMHCA_WC_SUCCESS);
 }
 
 static void test_reset_ctrl(void **state)
@@ -186,7 +202,7 @@ static void test_reset_ctrl(void **state)
 
 	do_write(t);
 	guest_reg_write(&t->g[0], SIMHCA_REG_CTRL, 0);
-	expect_fresh(t, &t->g[0]);
+	expect_fresh(&t->g[0]);
 }
 
 static void test_reset_device(void **state)
@@ -195,7 +211,7 @@ static void test_reset_device(void **state)
 
 	do_write(t);
 	guest_device_reset(&t->g[0]);
-	expect_fresh(t, &t->g[0]);
+	expect_fresh(&t->g[0]);
 }
 
 static void test_reset_flr(void **state)
@@ -210,22 +226,18 @@ static void test_reset_flr(void **state)
 		assert_int_not_equal(cap, 0);
 	}
 	guest_config_write16(g, cap + PCI_EXP_DEVCTL, PCI_EXP_DEVCTL_BCR_FLR);
-	expect_fresh(t, g);
+	expect_fresh(g);
 }
 
 /* The peer of a device that was reset gets an error, and both can go on. */
 static void test_reset_peer(void **state)
 {
 	struct front *t = *state;
-	struct simhca_sq_wqe wqe = { .opcode = SIMHCA_WR_SEND, .num_sge = 1 };
-	struct simhca_cqe cqe;
 
 	do_write(t);
 	guest_reg_write(&t->g[1], SIMHCA_REG_CTRL, 0);
-	guest_post_send(&t->qp[0], &wqe, t->buf[0], 64, GUEST_KEY);
-	guest_ring(&t->qp[0]);
-	assert_true(guest_poll_wait(&t->cq[0], &cqe, WAIT_MS));
-	assert_int_equal(cqe.status, SIMHCA_WC_RETRY_EXC_ERR);
+	post(t, SIMHCA_WR_SEND, 0, 64, 0);
+	expect_cqe(&t->cq[0], SIMHCA_WC_RETRY_EXC_ERR);
 	guest_reg_write(&t->g[0], SIMHCA_REG_CTRL, 0);
 	t->g[0].ram_used = 0;
 	t->g[1].ram_used = 0;
@@ -236,22 +248,13 @@ static void test_reset_peer(void **state)
 static void test_bus_master(void **state)
 {
 	struct front *t = *state;
-	struct simhca_sq_wqe wqe = {
-		.opcode = SIMHCA_WR_RDMA_WRITE,
-		.flags = SIMHCA_WR_SIGNALED,
-		.num_sge = 1,
-		.rkey = GUEST_KEY,
-		.remote_addr = t->buf[1],
-	};
 	struct simhca_cqe cqe;
 
 	guest_config_write16(&t->g[0], PCI_COMMAND, PCI_COMMAND_MEMORY);
-	guest_post_send(&t->qp[0], &wqe, t->buf[0], 64, GUEST_KEY);
-	guest_ring(&t->qp[0]);
+	post(t, SIMHCA_WR_RDMA_WRITE, SIMHCA_WR_SIGNALED, 64, GUEST_KEY);
 	assert_false(guest_poll_wait(&t->cq[0], &cqe, QUIET_MS));
 	guest_config_write16(&t->g[0], PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
-	assert_true(guest_poll_wait(&t->cq[0], &cqe, WAIT_MS));
-	assert_int_equal(cqe.status, SIMHCA_WC_SUCCESS);
+	expect_cqe(&t->cq[0], SIMHCA_WC_SUCCESS);
 }
 
 static int connect_to(const char *path)
@@ -276,7 +279,6 @@ static void test_reconnect(void **state)
 	struct guest g;
 	unsigned int i;
 
-	(void)state;
 	assert_non_null(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/socket", dir);
 	dev = simhca_dev_create(poller, "c", mac, NULL);
@@ -304,21 +306,11 @@ static void test_reconnect(void **state)
 
 static void post_writes(struct front *t, unsigned int n, bool solicited)
 {
-	struct simhca_sq_wqe wqe = {
-		.opcode = SIMHCA_WR_RDMA_WRITE_WITH_IMM,
-		.flags = solicited ? SIMHCA_WR_SOLICITED : 0,
-		.num_sge = 1,
-		.rkey = GUEST_KEY,
-		.remote_addr = t->buf[1],
-	};
-	struct simhca_cqe cqe;
-
 	while (n--) {
 		guest_post_recv(&t->qp[1], t->buf[1], 8, GUEST_KEY);
-		guest_post_send(&t->qp[0], &wqe, t->buf[0], 8, GUEST_KEY);
-		guest_ring(&t->qp[0]);
-		assert_true(guest_poll_wait(&t->cq[1], &cqe, WAIT_MS));
-		assert_int_equal(cqe.status, SIMHCA_WC_SUCCESS);
+		post(t, SIMHCA_WR_RDMA_WRITE_WITH_IMM, solicited ? SIMHCA_WR_SOLICITED : 0, 8,
+		     GUEST_KEY);
+		expect_cqe(&t->cq[1], SIMHCA_WC_SUCCESS);
 	}
 }
 
@@ -349,18 +341,11 @@ static void test_completion_events(void **state)
 static void test_error_events(void **state)
 {
 	struct front *t = *state;
-	struct simhca_sq_wqe wqe = {
-		.opcode = SIMHCA_WR_RDMA_READ,
-		.num_sge = 1,
-		.rkey = GUEST_KEY ^ 1,
-		.remote_addr = t->buf[1],
-	};
 	struct simhca_cqe cqe;
 
 	/* An error is solicited, at both ends. */
 	guest_arm(&t->cq[0], true);
-	guest_post_send(&t->qp[0], &wqe, t->buf[0], 8, GUEST_KEY);
-	guest_ring(&t->qp[0]);
+	post(t, SIMHCA_WR_RDMA_READ, 0, 8, GUEST_KEY ^ 1);
 	expect_event(&t->g[0], 1, SIMHCA_EVENT_COMP, 5);
 	assert_true(guest_poll(&t->cq[0], &cqe));
 	assert_int_equal(cqe.status, SIMHCA_WC_REM_ACCESS_ERR);
@@ -418,9 +403,8 @@ static void test_eq_unreachable(void **state)
 	assert_int_equal(guest_create_qp(g, &qp, 10, &cq), SIMHCA_CMD_OK);
 	guest_connect(&qp, &qp);
 	guest_modify_state(&qp, SIMHCA_QPS_SQD);
-	wait_status(g, SIMHCA_STATUS_ENABLED | SIMHCA_STATUS_FATAL);
-	guest_reg_write(g, SIMHCA_REG_CTRL, 0);
-	expect_fresh(t, g);
+	expect_fatal(g);
+	expect_fresh(g);
 }
 
 /* ---- garbage ---- */
@@ -471,7 +455,7 @@ static void test_garbage_commands(void **state)
 		guest_cmd(g, &cmd);
 	}
 	guest_reg_write(g, SIMHCA_REG_CTRL, 0);
-	expect_fresh(t, g);
+	expect_fresh(g);
 }
 
 static void test_garbage_doorbells(void **state)
@@ -496,7 +480,7 @@ static void test_garbage_doorbells(void **state)
 		}
 	}
 	guest_reg_write(g, SIMHCA_REG_CTRL, 0);
-	expect_fresh(t, g);
+	expect_fresh(g);
 }
 
 int main(void)

@@ -198,7 +198,6 @@ static void malformed_messages(void **state)
 	unsigned int i, k;
 	int fd[MAX_TEST_FDS];
 
-	(void)state;
 	for (k = 0; k < MAX_TEST_FDS; k++)
 		fd[k] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	for (i = 0; i < sizeof(malformed) / sizeof(malformed[0]); i++) {
@@ -238,7 +237,6 @@ static void client_leaves_in_the_middle(void **state)
 	unsigned int n;
 	int fd = new_memfd(PAGE);
 
-	(void)state;
 	for (n = 0; n < sizeof(buf); n++) {
 		start(&t);
 		make_message(&m, VFU_DMA_MAP, &req, sizeof(req));
@@ -291,7 +289,6 @@ static void thrown_out_by_device(void **state)
 	char c;
 	int i;
 
-	(void)state;
 	for (i = 0; i < 3; i++) {
 		start_raw(&t);
 		t.disconnect_in = i == 0 ? 'c' : i == 1 ? 'r' : 0;
@@ -355,7 +352,6 @@ static void listening(void **state)
 	uint32_t v = 0;
 	void *ret;
 
-	(void)state;
 	assert_non_null(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/sock", dir);
 	t.fds_before = count_fds();
@@ -503,7 +499,6 @@ static void random_bytes(void **state)
 	uint8_t buf[512];
 	unsigned int i, k, len;
 
-	(void)state;
 	for (i = 0; i < 1000; i++) {
 		if (i % 2)
 			start(&t);
@@ -554,7 +549,6 @@ static void random_messages(void **state)
 	uint64_t v;
 	int ret = -1;
 
-	(void)state;
 	fd[2] = dup(fd[1]);
 	fd[3] = open("/dev/null", O_RDWR | O_CLOEXEC);
 	for (i = 0; i < 30000; i++) {

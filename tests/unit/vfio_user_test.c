@@ -712,7 +712,6 @@ static void description(void **state)
 	struct vfu_area one = { PAGE, PAGE };
 	unsigned int i;
 
-	(void)state;
 	assert_non_null(s);
 	assert_int_equal(vfu_pci_set_class(s, 0x1000000, 0), -EINVAL);
 	assert_int_equal(vfu_region_set(s, VFU_NUM_BARS, PAGE, 0, NULL, NULL), -EINVAL);
@@ -791,7 +790,6 @@ static void creation_fails(void **state)
 	struct vfu_server *s;
 	rlim_t i;
 
-	(void)state;
 	close(lowest);
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
 	for (i = 0; i < 3; i++) {
@@ -838,7 +836,6 @@ static void bare_device(void **state)
 	struct message m;
 	int sock[2];
 
-	(void)state;
 	t.srv = vfu_create(NULL, NULL);
 	assert_int_equal(vfu_region_set(t.srv, VFU_BAR0, PAGE, 0, NULL, NULL), 0);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sock), 0);
