@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/env -S python3 -B
 """Measure ib_write_bw and ib_read_bw on device memory beside host memory. Called by ./run inside the Debian 13 root.
 
 Fails when a registration does not give what it must, bytes are not where they must be, or the binaries are not
@@ -14,15 +14,15 @@ import subprocess
 import sys
 import time
 
+from demo_common import POISON, SIZES
+
 REPO = "/src"
 OUT = REPO + "/build/demo"
-SIZES = ("65536", "1048576")
 ROWS = ("host", "device", "device, feature off", "device, rxe", "host, rxe")
 # What ibv_reg_mr() must say. None: it must work.
 EXPECTED = {"host": None, "device": None, "device, feature off": "EFAULT", "device, rxe": "EOPNOTSUPP",
             "host, rxe": None}
 GOAL_HOST, GOAL_RXE = 0.9, 50
-POISON = 0x5A
 
 
 def say(message):
@@ -89,7 +89,8 @@ def guest(options, what):
 
 
 def collect(lines):
-    rows = {name: {"memory": name, "reg_mr": None, "write_bw": dict.fromkeys(SIZES), "read_bw": dict.fromkeys(SIZES),
+    sizes = [str(size) for size in SIZES]
+    rows = {name: {"memory": name, "reg_mr": None, "write_bw": dict.fromkeys(sizes), "read_bw": dict.fromkeys(sizes),
                    "verified": None} for name in ROWS}
     dpkg, runs = None, {}
     for line in lines:
@@ -98,7 +99,7 @@ def collect(lines):
         elif "reg_mr" in line:
             rows[line["memory"]]["reg_mr"] = line["reg_mr"]
         elif "bw" in line:
-            runs[line["memory"], line["bw"], str(line["size"])] = line["runs"]
+            runs[line["memory"], line["bw"], line["size"]] = line["runs"]
             rows[line["memory"]][line["bw"]][str(line["size"])] = statistics.median(line["runs"])
         else:
             rows[line["memory"]]["verified"] = line["verified"]
@@ -110,8 +111,8 @@ def cells(row):
     yield row["memory"]
     yield f"{reg['us']:.0f} us" if reg["ok"] else reg["errno"]
     for bw in ("write_bw", "read_bw"):
-        for size in SIZES:
-            yield "-" if row[bw][size] is None else f"{row[bw][size]:.1f}"
+        for value in row[bw].values():
+            yield "-" if value is None else f"{value:.1f}"
     yield {True: "yes", False: "NO", None: "-"}[row["verified"]]
 
 

@@ -12,16 +12,17 @@ import subprocess
 import sys
 import time
 
+from demo_common import POISON, SIZES
+
 HCA, HCA_IP, VRAM = os.environ["HCA"], os.environ["HCA_IP"], os.environ["VRAM_RESOURCE"]
 REGMR = "/src/build/cmake-release/bin/regmr"
 MIB = 1 << 20
-SIZES = (64 << 10, MIB)
 # Where client and server have their buffers: in disjoint ranges of the same memory.
 CLIENT_AT, SERVER_AT, EACH = 0, 8 * MIB, 4 * MIB
 HOST_MEMORY = "/dev/shm/host-memory"
 ROUNDS = 5
 RXE_ROUNDS = 2
-ITERATIONS = {HCA: {64 << 10: 150000, MIB: 10000}, "rxe0": {64 << 10: 100, MIB: 10}}
+ITERATIONS = {HCA: dict(zip(SIZES, (150000, 10000))), "rxe0": dict(zip(SIZES, (100, 10)))}
 
 
 def emit(**result):
@@ -81,7 +82,7 @@ def poison(memory, size):
     with open(HOST_MEMORY, "r+b") as f:
         for at, length in ((CLIENT_AT, size), (SERVER_AT, 2 * size)):
             f.seek(at)
-            f.write(b"\x5a" * length)
+            f.write(bytes([POISON]) * length)
 
 
 def verified(memory, size):
