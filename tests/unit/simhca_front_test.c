@@ -55,10 +55,10 @@ static void test_enable_errors(void **state)
 		guest_reg_write(g, SIMHCA_REG_CMDQ_LOG_SIZE, bad[i].log_size);
 		guest_reg_write(g, SIMHCA_REG_CTRL, SIMHCA_CTRL_ENABLE);
 		assert_int_equal(guest_reg_read(g, SIMHCA_REG_STATUS), SIMHCA_STATUS_FATAL);
-		assert_int_equal(guest_status(g)->fatal, 1);
+		assert_int_equal(guest_status(g)->epoch, 0);
 		guest_reg_write(g, SIMHCA_REG_CTRL, 0);
 		assert_int_equal(guest_reg_read(g, SIMHCA_REG_STATUS), 0);
-		assert_int_equal(guest_status(g)->fatal, 0);
+		assert_int_equal(guest_status(g)->epoch, 0);
 	}
 	guest_enable(g);
 }
@@ -107,7 +107,7 @@ static void test_command_ring_errors(void **state)
 	guest_kick_if_asleep(g);
 	expect_event(g, 0, SIMHCA_EVENT_DEV_FATAL, 0);
 	wait_status(g, SIMHCA_STATUS_ENABLED | SIMHCA_STATUS_FATAL);
-	assert_int_equal(guest_status(g)->fatal, 1);
+	assert_int_equal(guest_status(g)->epoch, 0);
 	guest_reg_write(g, SIMHCA_REG_CTRL, 0);
 
 	/* a ring that is not there */
@@ -138,20 +138,22 @@ static void test_command_ring_errors(void **state)
 
 /* ---- resets ---- */
 
-/* The device is as after power-on, and its objects can be made again. */
-static void expect_fresh(struct front *t, struct guest *g)
+/* The device is as after power-on, and its objects can be made again; the run has a new number. */
+static void expect_fresh(struct guest *g, uint32_t old_epoch)
 {
 	struct simhca_cmd cmd = { .opcode = SIMHCA_CMD_QUERY_STATS };
 	struct simhca_stats *stats;
 	struct guest_cq cq;
 	struct guest_qp qp;
 
-	(void)t;
 	assert_int_equal(guest_reg_read(g, SIMHCA_REG_STATUS), 0);
+	assert_int_equal(guest_status(g)->epoch, 0);
 	assert_int_equal(guest_reg_read64(g, SIMHCA_REG_CMDQ_BASE), 0);
 	assert_int_equal(guest_uar(g, SIMHCA_FIRST_USER_UAR)->qp[10].sq_pi, 0);
 	guest_config_write16(g, PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 	guest_setup(g, 1);
+	assert_int_not_equal(guest_status(g)->epoch, 0);
+	assert_int_not_equal(guest_status(g)->epoch, old_epoch);
 	assert_int_equal(guest_create_mr(g, GUEST_KEY, GUEST_ALL, 0, guest_sgl(0x1000, 10)),
 			 SIMHCA_CMD_OK);
 	assert_int_equal(guest_create_cq(g, &cq, 5, 4), SIMHCA_CMD_OK);
@@ -183,25 +185,28 @@ static void do_write(struct front *t)
 static void test_reset_ctrl(void **state)
 {
 	struct front *t = *state;
+	uint32_t epoch = guest_status(&t->g[0])->epoch;
 
 	do_write(t);
 	guest_reg_write(&t->g[0], SIMHCA_REG_CTRL, 0);
-	expect_fresh(t, &t->g[0]);
+	expect_fresh(&t->g[0], epoch);
 }
 
 static void test_reset_device(void **state)
 {
 	struct front *t = *state;
+	uint32_t epoch = guest_status(&t->g[0])->epoch;
 
 	do_write(t);
 	guest_device_reset(&t->g[0]);
-	expect_fresh(t, &t->g[0]);
+	expect_fresh(&t->g[0], epoch);
 }
 
 static void test_reset_flr(void **state)
 {
 	struct front *t = *state;
 	struct guest *g = &t->g[0];
+	uint32_t epoch = guest_status(g)->epoch;
 	uint32_t cap = guest_config_read(g, PCI_CAPABILITY_LIST) & 0xff;
 
 	do_write(t);
@@ -210,7 +215,7 @@ static void test_reset_flr(void **state)
 		assert_int_not_equal(cap, 0);
 	}
 	guest_config_write16(g, cap + PCI_EXP_DEVCTL, PCI_EXP_DEVCTL_BCR_FLR);
-	expect_fresh(t, g);
+	expect_fresh(g, epoch);
 }
 
 /* The peer of a device that was reset gets an error, and both can go on. */
@@ -420,7 +425,7 @@ static void test_eq_unreachable(void **state)
 	guest_modify_state(&qp, SIMHCA_QPS_SQD);
 	wait_status(g, SIMHCA_STATUS_ENABLED | SIMHCA_STATUS_FATAL);
 	guest_reg_write(g, SIMHCA_REG_CTRL, 0);
-	expect_fresh(t, g);
+	expect_fresh(g, 0);
 }
 
 /* ---- garbage ---- */
@@ -471,7 +476,7 @@ static void test_garbage_commands(void **state)
 		guest_cmd(g, &cmd);
 	}
 	guest_reg_write(g, SIMHCA_REG_CTRL, 0);
-	expect_fresh(t, g);
+	expect_fresh(g, 0);
 }
 
 static void test_garbage_doorbells(void **state)
@@ -496,7 +501,7 @@ static void test_garbage_doorbells(void **state)
 		}
 	}
 	guest_reg_write(g, SIMHCA_REG_CTRL, 0);
-	expect_fresh(t, g);
+	expect_fresh(g, 0);
 }
 
 int main(void)
