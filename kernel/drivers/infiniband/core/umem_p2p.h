@@ -13,17 +13,35 @@ struct ib_umem;
 
 #ifdef CONFIG_INFINIBAND_UMEM_P2P
 struct ib_umem *ib_umem_p2p_get(struct ib_device *device, unsigned long addr,
-				size_t size, int access, int pin_err);
+				size_t size, int access, int pin_err,
+				bool revocable);
 void ib_umem_p2p_release(struct ib_umem *umem);
+void ib_umem_p2p_lock(struct ib_umem *umem);
+void ib_umem_p2p_unlock(struct ib_umem *umem);
+void ib_umem_p2p_set_revoke_locked(struct ib_umem *umem,
+				   void (*revoke)(void *priv), void *priv);
+bool ib_umem_p2p_revoked(struct ib_umem *umem);
 #else
 static inline struct ib_umem *ib_umem_p2p_get(struct ib_device *device,
 					      unsigned long addr, size_t size,
-					      int access, int pin_err)
+					      int access, int pin_err,
+					      bool revocable)
 {
 	return ERR_PTR(pin_err);
 }
 
 static inline void ib_umem_p2p_release(struct ib_umem *umem) { }
+static inline void ib_umem_p2p_lock(struct ib_umem *umem) { }
+static inline void ib_umem_p2p_unlock(struct ib_umem *umem) { }
+
+static inline void ib_umem_p2p_set_revoke_locked(struct ib_umem *umem,
+						 void (*revoke)(void *priv),
+						 void *priv) { }
+
+static inline bool ib_umem_p2p_revoked(struct ib_umem *umem)
+{
+	return false;
+}
 #endif
 
 #endif /* _UMEM_P2P_H */
