@@ -158,6 +158,7 @@ enum simhca_sw_counter {
  *          ib_core holds the reference, use ib_device_get_netdev() elsewhere.
  * @netdev_nb: pairs and unpairs
  * @rescan_work: adds the GIDs of a net device that came late
+ * @fail_work: wakes who waits for completions, once the device was given up
  * @pds: PD numbers
  * @uars: pages of BAR 2
  * @mrs: MRs by key index
@@ -186,6 +187,7 @@ struct simhca_dev {
 	struct net_device *netdev;
 	struct notifier_block netdev_nb;
 	struct work_struct rescan_work;
+	struct work_struct fail_work;
 
 	struct ida pds;
 	struct ida uars;
@@ -357,6 +359,7 @@ void simhca_cmdq_set_registered(struct simhca_dev *dev, bool registered);
 int simhca_cmd_exec(struct simhca_dev *dev, struct simhca_cmd *cmd);
 int simhca_cmd_query(struct simhca_dev *dev, struct simhca_cmd *cmd, void *out, size_t len);
 void simhca_cmd_destroy(struct simhca_dev *dev, enum simhca_cmd_opcode opcode, u32 id);
+void simhca_dev_reset(struct simhca_dev *dev);
 void simhca_dev_fail(struct simhca_dev *dev, const char *why);
 
 /* simhca_eq.c */
@@ -395,6 +398,7 @@ int simhca_create_user_cq(struct ib_cq *ibcq, const struct ib_cq_init_attr *attr
 			  struct uverbs_attr_bundle *attrs);
 int simhca_destroy_cq(struct ib_cq *ibcq, struct ib_udata *udata);
 void simhca_cq_comp_event(struct simhca_dev *dev, u32 cqn);
+void simhca_cq_comp_event_all(struct simhca_dev *dev);
 void simhca_cq_error_event(struct simhca_dev *dev, u32 cqn);
 
 /* simhca_qp.c */

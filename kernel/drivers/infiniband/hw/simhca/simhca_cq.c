@@ -53,6 +53,25 @@ void simhca_cq_error_event(struct simhca_dev *dev, u32 cqn)
 		cq->ibcq.event_handler(&event, cq->ibcq.cq_context);
 }
 
+/**
+ * simhca_cq_comp_event_all - let everybody look at his CQs, armed or not
+ * @dev: the device; there will be no event any more
+ *
+ * Context: process.
+ */
+void simhca_cq_comp_event_all(struct simhca_dev *dev)
+{
+	struct simhca_cq *cq;
+	unsigned long cqn;
+
+	/* The lock keeps simhca_cq_forget() away */
+	xa_lock(&dev->cqs);
+	xa_for_each(&dev->cqs, cqn, cq)
+		if (cq->ibcq.comp_handler)
+			cq->ibcq.comp_handler(&cq->ibcq, cq->ibcq.cq_context);
+	xa_unlock(&dev->cqs);
+}
+
 /* No handler finds the CQ any more, and none that did is still running */
 static void simhca_cq_forget(struct simhca_dev *dev, struct simhca_cq *cq)
 {
