@@ -87,7 +87,8 @@ static int simhca_create_cq_cmd(struct simhca_dev *dev, struct simhca_cq *cq, u3
 	struct simhca_sgl_chunks chunks;
 	int err;
 
-	err = simhca_sgl_build(dev, cq->umem, &create->ring, &chunks);
+	err = simhca_sgl_build(dev, cq->umem, sizeof(struct simhca_cqe) << log_size, &create->ring,
+			       &chunks);
 	if (err)
 		return err;
 

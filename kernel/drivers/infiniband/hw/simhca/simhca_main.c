@@ -223,6 +223,7 @@ static int simhca_register(struct simhca_dev *dev)
 	ibdev->node_type = RDMA_NODE_IB_CA;
 	ibdev->phys_port_cnt = 1;
 	ibdev->num_comp_vectors = dev->num_eqs - 1;
+	ibdev->rereg_p2p_mr = 1;
 	ibdev->dev.parent = &dev->pdev->dev;
 	strscpy(ibdev->node_desc, "simhca", sizeof(ibdev->node_desc));
 	addrconf_addr_eui48((u8 *)&ibdev->node_guid, dev->mac);

@@ -58,11 +58,12 @@ static int simhca_create_qp_cmd(struct simhca_dev *dev, struct simhca_qp *qp,
 	struct simhca_sgl_chunks sq_chunks, rq_chunks = {};
 	int err;
 
-	err = simhca_sgl_build(dev, qp->sq_umem, &create->sq, &sq_chunks);
+	err = simhca_sgl_build(dev, qp->sq_umem, qp->sq_umem->length, &create->sq, &sq_chunks);
 	if (err)
 		return err;
 	if (qp->rq_umem) {
-		err = simhca_sgl_build(dev, qp->rq_umem, &create->rq, &rq_chunks);
+		err = simhca_sgl_build(dev, qp->rq_umem, qp->rq_umem->length, &create->rq,
+				       &rq_chunks);
 		if (err)
 			goto out_sq;
 		create->rq_log_size = req->rq_log_size;
