@@ -131,10 +131,10 @@ int simhca_create_user_cq(struct ib_cq *ibcq, const struct ib_cq_init_attr *attr
 		goto err_out;
 	}
 
-	/* Not ib_umem_get_mr(): a ring does not lie in the memory of another device */
-	cq->umem = ib_umem_get_va(ibcq->device, req.buf_va,
-				  sizeof(struct simhca_cqe) << req.log_size,
-				  IB_ACCESS_LOCAL_WRITE);
+	/* Unless the caller says otherwise, a ring does not lie in the memory of another device */
+	cq->umem = ib_umem_get_cq_buf_or_va(ibcq->device, attrs, req.buf_va,
+					    sizeof(struct simhca_cqe) << req.log_size,
+					    IB_ACCESS_LOCAL_WRITE);
 	if (IS_ERR(cq->umem)) {
 		err = PTR_ERR(cq->umem);
 		goto err_out;
