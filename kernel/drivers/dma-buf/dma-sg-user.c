@@ -52,6 +52,7 @@ struct dma_sg_attach {
  * @dmabuf:	the buffer, referenced
  * @offset:	first byte of the piece in @dmabuf
  * @len:	bytes
+ * @kind:	which memory it is when there is no buffer
  * @shared:	attachment of @dmabuf, NULL until it is mapped
  * @user:	in @shared->users
  * @table:	the list it is a part of
@@ -60,6 +61,7 @@ struct dma_sg_range {
 	struct dma_buf *dmabuf;
 	u64 offset;
 	size_t len;
+	enum dma_sg_kind kind;
 	struct dma_sg_attach *shared;
 	struct list_head user;
 	struct dma_sg_table *table;
@@ -84,7 +86,8 @@ static void dma_sg_invalidate(struct dma_buf_attachment *attach)
 		range->table->ops->revoke(range->table->priv);
 
 	dma_buf_unmap_attachment(attach, shared->sgt, DMA_BIDIRECTIONAL);
-	shared->sgt = NULL;
+	/* For sgl_dma_revoked() */
+	WRITE_ONCE(shared->sgt, NULL);
 	list_for_each_entry(range, &shared->users, user)
 		dma_buf_unpin(attach);
 }
@@ -244,8 +247,9 @@ static void dma_sg_put_ranges(struct dma_sg_range *ranges, unsigned int nr)
 }
 
 /*
- * The buffer behind @addr. -EFAULT: memory of no exporter. -EACCES: the mapping
- * does not allow what is asked for. *@vm_end is set in any case.
+ * The buffer behind @addr. -EFAULT: memory of no exporter, with @range->kind
+ * telling which. -EACCES: the mapping does not allow what is asked for. *@vm_end
+ * is set in any case.
  */
 static int dma_sg_ask_vma(struct vm_area_struct *vma, unsigned long addr,
 			  bool write, struct dma_sg_range *range,
@@ -253,7 +257,9 @@ static int dma_sg_ask_vma(struct vm_area_struct *vma, unsigned long addr,
 {
 	*vm_end = vma->vm_end;
 	/* Without these GUP would have been the one to answer. */
-	if (!(vma->vm_flags & (VM_IO | VM_PFNMAP)))
+	range->kind = vma->vm_flags & (VM_IO | VM_PFNMAP) ? DMA_SG_FOREIGN :
+							    DMA_SG_ORDINARY;
+	if (range->kind == DMA_SG_ORDINARY)
 		return -EFAULT;
 	if (!vma->vm_ops || !vma->vm_ops->p2p_buf)
 		return -EFAULT;
@@ -545,9 +551,8 @@ EXPORT_SYMBOL_NS_GPL(sgl_dma_unmap, "DMA_BUF");
  *
  * Context: process context, may sleep.
  *
- * Return: 1 for memory of exporters, also of those that refuse the access or have
- * taken it back; 0 for memory of no exporter; %-EFAULT when nothing is mapped at
- * @addr; %-EINTR and %-ENOMEM.
+ * Return: an &enum dma_sg_kind; %-EFAULT when nothing is mapped at @addr; %-EINTR
+ * and %-ENOMEM.
  */
 int sgl_dma_next_run(unsigned long addr, unsigned long end, bool write,
 		     unsigned long *run_end)
@@ -571,7 +576,7 @@ int sgl_dma_next_run(unsigned long addr, unsigned long end, bool write,
 		if (!vm_end)
 			break;
 
-		ret = ret != -EFAULT;
+		ret = ret == -EFAULT ? range.kind : DMA_SG_EXPORTED;
 		if (kind >= 0 && ret != kind)
 			break;
 		kind = ret;
@@ -580,3 +585,73 @@ int sgl_dma_next_run(unsigned long addr, unsigned long end, bool write,
 	return kind;
 }
 EXPORT_SYMBOL_NS_GPL(sgl_dma_next_run, "DMA_BUF");
+
+static struct device *dma_sg_owner(struct dma_buf *dmabuf)
+{
+	return dmabuf->ops->p2p_owner ? dmabuf->ops->p2p_owner(dmabuf) : NULL;
+}
+
+/**
+ * sgl_dma_get_owner - find out whose the memory at a user address is
+ * @addr:	address in the mm of current; not tagged
+ * @write:	whether it would be written
+ *
+ * Context: process context, may sleep.
+ *
+ * Return: the device, with a reference, whether or not its memory can be mapped;
+ * NULL when it is nobody's, the owner does not say, or does not give access to it.
+ */
+struct device *sgl_dma_get_owner(unsigned long addr, bool write)
+{
+	struct dma_sg_range range = {};
+	struct device *owner;
+	unsigned long vm_end;
+
+	might_sleep();
+
+	if (dma_sg_ask_addr(current->mm, addr, write, &range, &vm_end))
+		return NULL;
+
+	owner = get_device(dma_sg_owner(range.dmabuf));
+	dma_buf_put(range.dmabuf);
+	return owner;
+}
+EXPORT_SYMBOL_NS_GPL(sgl_dma_get_owner, "DMA_BUF");
+
+/**
+ * sgl_dma_owner - tell whose memory a list is made of
+ * @table:	from sgl_dma_map_user()
+ *
+ * Return: the device that owns the first piece, which stays until sgl_dma_unmap();
+ * NULL when it is not known.
+ */
+struct device *sgl_dma_owner(const struct dma_sg_table *table)
+{
+	return dma_sg_owner(table->ranges[0].dmabuf);
+}
+EXPORT_SYMBOL_NS_GPL(sgl_dma_owner, "DMA_BUF");
+
+/**
+ * sgl_dma_revoked - tell whether memory of a list was taken back
+ * @table:	from sgl_dma_map_user()
+ *
+ * Takes no lock: what is true stays true, the rest may change at any time. An
+ * exporter that cannot stop the device, and takes its memory back all the same,
+ * is not seen.
+ *
+ * Return: whether it was, be it with the help of the list's user or of the IOMMU.
+ */
+bool sgl_dma_revoked(const struct dma_sg_table *table)
+{
+	unsigned int i;
+
+	for (i = 0; i < table->nr_ranges; i++) {
+		const struct dma_sg_attach *shared = table->ranges[i].shared;
+
+		if (!READ_ONCE(shared->sgt) ||
+		    READ_ONCE(shared->attach->unlinked))
+			return true;
+	}
+	return false;
+}
+EXPORT_SYMBOL_NS_GPL(sgl_dma_revoked, "DMA_BUF");

@@ -323,6 +323,13 @@ static void pci_p2pdma_buf_release(struct dma_buf *dmabuf)
 	kfree(buf);
 }
 
+static struct device *pci_p2pdma_buf_owner(struct dma_buf *dmabuf)
+{
+	struct pci_p2pdma_buf *buf = dmabuf->priv;
+
+	return &buf->pdev->dev;
+}
+
 static const struct dma_buf_ops pci_p2pdma_buf_ops = {
 	.attach		= pci_p2pdma_buf_attach,
 	.detach		= pci_p2pdma_buf_detach,
@@ -331,6 +338,7 @@ static const struct dma_buf_ops pci_p2pdma_buf_ops = {
 	.map_dma_buf	= pci_p2pdma_buf_map,
 	.unmap_dma_buf	= pci_p2pdma_buf_unmap,
 	.release	= pci_p2pdma_buf_release,
+	.p2p_owner	= pci_p2pdma_buf_owner,
 };
 
 static struct dma_buf *pci_p2pdma_buf_export(struct pci_dev *pdev, int bar)

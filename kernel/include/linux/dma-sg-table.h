@@ -51,6 +51,19 @@ struct dma_sg_table {
 	struct dma_sg_range *ranges;
 };
 
+/**
+ * enum dma_sg_kind - kinds of user memory
+ * @DMA_SG_ORDINARY: memory that GUP pins
+ * @DMA_SG_EXPORTED: memory of exporters, also of those that refuse the access or
+ *	have taken it back
+ * @DMA_SG_FOREIGN: other memory without struct page; nobody can use it
+ */
+enum dma_sg_kind {
+	DMA_SG_ORDINARY,
+	DMA_SG_EXPORTED,
+	DMA_SG_FOREIGN,
+};
+
 #ifdef CONFIG_DMA_SG_USER
 struct dma_sg_table *sgl_dma_map_user(struct device *dev, unsigned long addr,
 				      size_t len, bool write,
@@ -58,6 +71,9 @@ struct dma_sg_table *sgl_dma_map_user(struct device *dev, unsigned long addr,
 void sgl_dma_unmap(struct dma_sg_table *table);
 int sgl_dma_next_run(unsigned long addr, unsigned long end, bool write,
 		     unsigned long *run_end);
+struct device *sgl_dma_get_owner(unsigned long addr, bool write);
+struct device *sgl_dma_owner(const struct dma_sg_table *table);
+bool sgl_dma_revoked(const struct dma_sg_table *table);
 #else
 static inline struct dma_sg_table *
 sgl_dma_map_user(struct device *dev, unsigned long addr, size_t len, bool write,
@@ -72,7 +88,22 @@ static inline int sgl_dma_next_run(unsigned long addr, unsigned long end,
 				   bool write, unsigned long *run_end)
 {
 	*run_end = end;
-	return 0;
+	return DMA_SG_ORDINARY;
+}
+
+static inline struct device *sgl_dma_get_owner(unsigned long addr, bool write)
+{
+	return NULL;
+}
+
+static inline struct device *sgl_dma_owner(const struct dma_sg_table *table)
+{
+	return NULL;
+}
+
+static inline bool sgl_dma_revoked(const struct dma_sg_table *table)
+{
+	return false;
 }
 #endif
 

@@ -520,6 +520,14 @@ static void simgpu_buf_release(struct dma_buf *dmabuf)
 	kref_put(&gpu->kref, simgpu_free);
 }
 
+/* The buffer keeps simgpu, and that keeps the PCI device. */
+static struct device *simgpu_buf_owner(struct dma_buf *dmabuf)
+{
+	struct simgpu_buf *buf = dmabuf->priv;
+
+	return &buf->gpu->pdev->dev;
+}
+
 /* ---- Mappings for the CPU ----------------------------------------------- */
 
 /*
@@ -613,6 +621,7 @@ static const struct dma_buf_ops simgpu_buf_ops = {
 	.unmap_dma_buf	= simgpu_buf_unmap,
 	.mmap		= simgpu_buf_mmap,
 	.release	= simgpu_buf_release,
+	.p2p_owner	= simgpu_buf_owner,
 };
 
 /* ---- The device file ---------------------------------------------------- */

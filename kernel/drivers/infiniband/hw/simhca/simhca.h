@@ -418,6 +418,7 @@ struct ib_mr *simhca_rereg_user_mr(struct ib_mr *ibmr, int flags, u64 start, u64
 				   u64 virt_addr, int access, struct ib_pd *ibpd,
 				   struct ib_udata *udata);
 int simhca_dereg_mr(struct ib_mr *ibmr, struct ib_udata *udata);
+bool simhca_mr_revocable(struct ib_device *ibdev);
 int simhca_fill_res_mr_entry(struct sk_buff *msg, struct ib_mr *ibmr);
 
 /* simhca_cq.c */

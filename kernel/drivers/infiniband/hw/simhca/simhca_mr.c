@@ -57,6 +57,12 @@ module_param_cb(revoke, &simhca_revoke_ops, NULL, 0644);
 __MODULE_PARM_TYPE(revoke, "charp");
 MODULE_PARM_DESC(revoke, "how memory is taken back from MRs registered from now on: hook (the device fences the key; default), none (it cannot, as in HCAs without a way to do it)");
 
+/* What simhca_mem_get() would do now */
+bool simhca_mr_revocable(struct ib_device *ibdev)
+{
+	return READ_ONCE(simhca_revoke) == SIMHCA_REVOKE_HOOK;
+}
+
 /* ---- memory --------------------------------------------------------------------------------- */
 
 /**
@@ -119,7 +125,7 @@ static struct simhca_mr_mem *simhca_mem_get(struct simhca_mr *mr, struct ib_devi
 		return ERR_PTR(-ENOMEM);
 
 	mem->mr = mr;
-	mem->revocable = READ_ONCE(simhca_revoke) == SIMHCA_REVOKE_HOOK;
+	mem->revocable = simhca_mr_revocable(ibdev);
 	mem->umem = simhca_umem_get(ibdev, src, access, mem->revocable);
 	if (IS_ERR(mem->umem)) {
 		err = PTR_ERR(mem->umem);
@@ -456,6 +462,8 @@ int simhca_fill_res_mr_entry(struct sk_buff *msg, struct ib_mr *ibmr)
 	err = rdma_nl_put_driver_u32(msg, "segments", mr->mem->nsegs);
 	if (!err)
 		err = rdma_nl_put_driver_u32(msg, "fenced", mr->fenced);
+	if (!err)
+		err = ib_umem_fill_res_mr_entry(msg, mr->mem->umem);
 	mutex_unlock(&mr->lock);
 	if (err) {
 		nla_nest_cancel(msg, attr);

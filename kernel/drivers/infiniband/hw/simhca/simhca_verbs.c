@@ -265,6 +265,7 @@ const struct ib_device_ops simhca_dev_ops = {
 	.mmap = simhca_mmap,
 	.mmap_free = simhca_mmap_free,
 	.modify_qp = simhca_modify_qp,
+	.mr_revocable = simhca_mr_revocable,
 	.query_device = simhca_query_device,
 	.query_pkey = simhca_query_pkey,
 	.query_port = simhca_query_port,
