@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
-"""Check the device memory of a guest that has ended, from outside: check_vram.py DIR
+"""Check the device memory of a guest, DIR/vram0, from outside.
 
-DIR/vram.expect has lines "offset length seed", see pattern.h; DIR/vram0 is the device memory.
-Every byte that no line tells about must be zero. Holes of the file are not read.
+check_vram.py DIR                 of a guest that has ended. DIR/vram.expect has lines "offset length seed", see
+                                  pattern.h. Every byte that no line tells about must be zero. Holes of the file are
+                                  not read.
+check_vram.py --late SECONDS DIR  of a guest that runs and in which nothing may write to it: fill it, and look again and
+                                  again for SECONDS whether it stays so.
 """
 
 import os
 import sys
+import time
 
 BLOCK = 65521
 STEP = 16 << 20
@@ -49,8 +53,24 @@ def first_difference(data, want):
     return next(i for i, (a, b) in enumerate(zip(data, want)) if a != b)
 
 
-def main():
-    folder = sys.argv[1]
+def late(folder, seconds):
+    fd = os.open(os.path.join(folder, "vram0"), os.O_RDWR)
+    size = os.fstat(fd).st_size
+    want = pattern(time.monotonic_ns() & 0xFFFFFFFF, STEP)
+    for at in range(0, size, STEP):
+        os.pwrite(fd, want[:size - at], at)
+    end = time.monotonic() + seconds
+    rounds = 0
+    while time.monotonic() < end:
+        for at in range(0, size, STEP):
+            data = os.pread(fd, STEP, at)
+            if data != want[:len(data)]:
+                sys.exit(f"late byte at {at + first_difference(data, want):#x}, round {rounds}")
+        rounds += 1
+    print(f"check_vram: {size} bytes unchanged in {rounds} rounds")
+
+
+def at_end(folder):
     with open(os.path.join(folder, "vram.expect")) as f:
         lines = [tuple(map(int, line.split())) for line in f]
     expected = pieces([(o, o + n, seed) for o, n, seed in lines])
@@ -77,6 +97,13 @@ def main():
                 stray = next(i for i, b in enumerate(data) if b)
                 sys.exit(f"check_vram: stray byte at {at + stray:#x}")
     print(f"check_vram: {sum(e - s for s, e, _, _ in expected)} bytes as expected, nothing else written")
+
+
+def main():
+    if sys.argv[1] == "--late":
+        late(sys.argv[3], float(sys.argv[2]))
+    else:
+        at_end(sys.argv[1])
 
 
 main()
