@@ -77,7 +77,7 @@ main() {
 		case $name in
 		providers) step build-providers "all RDMA providers as modules" build_providers ;;
 		no-umem-p2p) step build-no-umem-p2p "INFINIBAND_UMEM_P2P=n" build_without "$name" INFINIBAND_UMEM_P2P ;;
-		no-p2pdma) step build-no-p2pdma "PCI_P2PDMA=n" build_without "$name" PCI_P2PDMA INFINIBAND_UMEM_P2P ;;
+		no-p2pdma) step build-no-p2pdma "PCI_P2PDMA=n" build_without "$name" PCI_P2PDMA INFINIBAND_UMEM_P2P SAMPLE_SIMGPU ;;
 		arm64) step build-arm64 "touched files for arm64" build_arm64 ;;
 		*) die "check-builds: no configuration $name" ;;
 		esac

@@ -98,6 +98,8 @@ enum engine_verr {
 	ENGINE_VERR_ACCESS		= 0x12,	/* memory does not allow this access */
 	ENGINE_VERR_RANGE		= 0x13,	/* outside the memory region */
 	ENGINE_VERR_DMA			= 0x14,	/* DMA address cannot be reached */
+	ENGINE_VERR_FENCED		= 0x15,	/* key was fenced */
+	ENGINE_VERR_TRANS		= 0x16,	/* memory changed since the request began */
 	ENGINE_VERR_QP_ACCESS		= 0x20,	/* QP does not allow this access */
 	ENGINE_VERR_ALIGN		= 0x21,	/* atomic on an unaligned address */
 	ENGINE_VERR_RECV_LENGTH		= 0x22,	/* receive buffer too short */
@@ -205,10 +207,16 @@ struct engine_rq {
 	struct engine_hca *hca;
 };
 
+/*
+ * @fenced: has no memory: every use of the key is refused
+ * @since: engine_hca.mr_changes when it got its memory
+ */
 struct engine_mr {
 	uint32_t key;
 	uint32_t pdn;
 	uint32_t access;
+	bool fenced;
+	uint64_t since;
 	uint64_t iova;
 	uint64_t mem;
 	struct sgtab sg;
@@ -284,6 +292,8 @@ struct engine_qp {
 	/* requester */
 	bool wr_valid;			/* @wr is the oldest request, not completed */
 	bool wr_admitted;		/* responder accepted it, @done bytes are copied */
+	uint64_t local_since;		/* engine_hca.mr_changes here, when it was admitted */
+	uint64_t remote_since;		/* and at the responder */
 	bool ack_timeout;		/* timer runs for an unanswered request */
 	bool sq_dead;			/* nothing can be fetched any more */
 	uint8_t retries_left;
@@ -381,6 +391,7 @@ struct engine_hca {
 	struct idtab qps;
 	struct idtab cqs;
 	struct idtab mrs;		/* by key index */
+	uint64_t mr_changes;		/* times an MR got memory */
 	struct engine_gid gids[ENGINE_MAX_GIDS];
 	struct engine_stats stats;
 	uint64_t mem;			/* bytes taken, at most ENGINE_MEM_LIMIT */
@@ -440,6 +451,28 @@ void engine_uncharge(struct engine_hca *hca, uint64_t size);
  */
 int engine_mr_create(struct engine_hca *hca, uint32_t key, uint32_t pdn, uint32_t access,
 		     uint64_t iova, const struct sgtab *sg, uint64_t mem);
+
+/* What engine_mr_rereg() changes. */
+#define ENGINE_REREG_TRANS	(1u << 0)	/* @iova, @sg, @mem */
+#define ENGINE_REREG_PD		(1u << 1)
+#define ENGINE_REREG_ACCESS	(1u << 2)
+#define ENGINE_REREG_ALL	0x7u
+
+/*
+ * Changes the parts in @mask, all at once. When this returns nothing uses the old memory any more.
+ * A request that is under way then fails, for its bytes lie in two memories. @sg is taken over
+ * as by engine_mr_create(). A fenced MR that gets memory works again.
+ * Returns 0, -ENOENT, -EINVAL; after an error nothing has changed.
+ */
+int engine_mr_rereg(struct engine_hca *hca, uint32_t key, uint32_t mask, uint32_t pdn,
+		    uint32_t access, uint64_t iova, const struct sgtab *sg, uint64_t mem);
+
+/*
+ * Takes the memory away: when this returns nothing uses it any more. The key stays taken until
+ * engine_mr_destroy(); requests that use it fail, those under way, too.
+ * Returns 0, also when it was fenced already, or -ENOENT.
+ */
+int engine_mr_fence(struct engine_hca *hca, uint32_t key);
 
 /* Returns 0 or -ENOENT. */
 int engine_mr_destroy(struct engine_hca *hca, uint32_t key);

@@ -30,12 +30,16 @@ bool hca_has_gid(const struct engine_hca *hca, const uint8_t *gid);
 
 /* ---- mr.c ---- */
 
+/* Of a request that has not been admitted: any memory will do. */
+#define MR_SINCE_ANY	UINT64_MAX
+
 /*
- * Finds the memory of @key and checks that [@addr, @addr + @length) lies in it with @access.
+ * Finds the memory of @key and checks that [@addr, @addr + @length) lies in it with @access, and
+ * that it is the same since engine_hca.mr_changes was @since.
  * Returns an ENGINE_VERR_*, 0 and *@mr if all is well.
  */
 uint32_t mr_check(struct engine_hca *hca, uint32_t key, uint32_t pdn, uint32_t access,
-		  uint64_t addr, uint64_t length, struct engine_mr **mr);
+		  uint64_t addr, uint64_t length, uint64_t since, struct engine_mr **mr);
 
 /* ---- cq.c ---- */
 
@@ -82,6 +86,7 @@ uint32_t rc_turn(struct engine_qp *qp);
  *
  * @access: ENGINE_ACCESS_* the memory must allow
  * @prot: and DMA_MAP_*
+ * @since: as mr_check() takes it
  * @verr: why xfer_ptr() returned 0
  */
 struct xfer_side {
@@ -93,6 +98,7 @@ struct xfer_side {
 	uint32_t pdn;
 	uint32_t access;
 	unsigned int prot;
+	uint64_t since;
 	uint32_t idx;
 	uint32_t off;
 	struct engine_mr *mr;

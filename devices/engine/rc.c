@@ -65,6 +65,7 @@ static void rc_local_side(struct xfer_side *side, struct engine_qp *qp)
 		.pdn = qp->pdn,
 		.access = read ? ENGINE_ACCESS_LOCAL_WRITE : 0,
 		.prot = read ? DMA_MAP_WRITE : DMA_MAP_READ,
+		.since = qp->wr_admitted ? qp->local_since : MR_SINCE_ANY,
 	};
 	if (wr->flags & ENGINE_WR_INLINE) {
 		side->inline_data = wr->inline_data;
@@ -72,7 +73,7 @@ static void rc_local_side(struct xfer_side *side, struct engine_qp *qp)
 	}
 }
 
-static void rc_recv_side(struct xfer_side *side, struct engine_qp *peer)
+static void rc_recv_side(struct xfer_side *side, struct engine_qp *qp, struct engine_qp *peer)
 {
 	*side = (struct xfer_side) {
 		.hca = peer->hca,
@@ -82,6 +83,7 @@ static void rc_recv_side(struct xfer_side *side, struct engine_qp *peer)
 		.pdn = peer->pdn,
 		.access = ENGINE_ACCESS_LOCAL_WRITE,
 		.prot = DMA_MAP_WRITE,
+		.since = qp->wr_admitted ? qp->remote_since : MR_SINCE_ANY,
 	};
 }
 
@@ -111,6 +113,7 @@ static void rc_remote_side(struct xfer_side *side, struct engine_sge *sge, struc
 		.pdn = peer->pdn,
 		.access = rc_remote_access(wr),
 		.prot = wr->opcode == ENGINE_WR_RDMA_READ ? DMA_MAP_READ : DMA_MAP_WRITE,
+		.since = qp->wr_admitted ? qp->remote_since : MR_SINCE_ANY,
 	};
 	if (rc_is_atomic(wr))
 		side->prot = DMA_MAP_READ | DMA_MAP_WRITE;
@@ -292,7 +295,7 @@ static enum rc_step rc_admit_recv(struct engine_qp *qp, struct engine_qp *peer)
 	if (wr->length > room)
 		return rc_nak_recv(qp, peer, ENGINE_WC_LOC_LEN_ERR, ENGINE_WC_REM_INV_REQ_ERR,
 				   ENGINE_VERR_RECV_LENGTH);
-	rc_recv_side(&side, peer);
+	rc_recv_side(&side, qp, peer);
 	verr = wr->length ? xfer_check(&side) : 0;
 	if (verr)
 		return rc_nak_recv(qp, peer, ENGINE_WC_LOC_PROT_ERR, ENGINE_WC_REM_OP_ERR, verr);
@@ -390,7 +393,7 @@ static enum rc_step rc_copy(struct engine_qp *qp, struct engine_qp *peer, uint32
 
 	rc_local_side(&local, qp);
 	if (rc_is_send(wr))
-		rc_recv_side(&remote, peer);
+		rc_recv_side(&remote, qp, peer);
 	else
 		rc_remote_side(&remote, &sge, qp, peer);
 	xfer_seek(&local, qp->done);
@@ -463,6 +466,8 @@ static enum rc_step rc_execute(struct engine_qp *qp, struct engine_qp *peer, uin
 		if (step != RC_OK)
 			return step;
 		qp->wr_admitted = true;
+		qp->local_since = qp->hca->mr_changes;
+		qp->remote_since = peer->hca->mr_changes;
 	}
 	step = rc_copy(qp, peer, budget);
 	if (step != RC_OK)

@@ -15,7 +15,7 @@ uint32_t xfer_check(const struct xfer_side *side)
 		if (!sge->length)
 			continue;
 		verr = mr_check(side->hca, sge->key, side->pdn, side->access, sge->addr,
-				sge->length, &mr);
+				sge->length, side->since, &mr);
 		if (verr)
 			return verr;
 	}
@@ -54,7 +54,7 @@ size_t xfer_ptr(struct xfer_side *side, size_t want, void **ptr)
 	sge = &side->sge[side->idx];
 	if (!side->mr) {
 		side->verr = mr_check(side->hca, sge->key, side->pdn, side->access, sge->addr,
-				      sge->length, &side->mr);
+				      sge->length, side->since, &side->mr);
 		if (side->verr)
 			return 0;
 	}

@@ -102,6 +102,10 @@ static uint16_t cmd_execute(struct simhca_dev *dev, const struct simhca_cmd *cmd
 		return obj_create_mr(dev, &cmd->payload.create_mr);
 	case SIMHCA_CMD_DESTROY_MR:
 		return obj_status(engine_mr_destroy(&dev->hca, id));
+	case SIMHCA_CMD_FENCE_MR:
+		return obj_status(engine_mr_fence(&dev->hca, id));
+	case SIMHCA_CMD_REREG_MR:
+		return obj_rereg_mr(dev, &cmd->payload.rereg_mr);
 	case SIMHCA_CMD_CREATE_CQ:
 		return obj_create_cq(dev, &cmd->payload.create_cq);
 	case SIMHCA_CMD_DESTROY_CQ:

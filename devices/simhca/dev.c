@@ -36,13 +36,19 @@ static void dev_update_running(struct simhca_dev *dev)
 	engine_hca_set_running(&dev->hca, dev->bus_master && status == SIMHCA_STATUS_ENABLED);
 }
 
+/* What everybody sees: 0 means that objects are gone, or do not work any more. */
+static void dev_set_epoch(struct simhca_dev *dev, uint32_t epoch)
+{
+	__atomic_store_n(&dev_status_page(dev)->epoch, htole32(epoch), __ATOMIC_RELEASE);
+}
+
 void dev_fatal(struct simhca_dev *dev, const char *why)
 {
 	if (atomic_load(&dev->status) & SIMHCA_STATUS_FATAL)
 		return;
 	dev_log(dev, VFU_LOG_ERROR, "stopped: %s", why);
 	atomic_fetch_or(&dev->status, SIMHCA_STATUS_FATAL);
-	__atomic_store_n(&dev_status_page(dev)->fatal, htole32(1), __ATOMIC_RELEASE);
+	dev_set_epoch(dev, 0);
 	event_raise(&dev->fatal, &dev->async, SIMHCA_EVENT_DEV_FATAL);
 	dev_update_running(dev);
 }
@@ -60,7 +66,7 @@ static void dev_reset(struct simhca_dev *dev)
 	dev->cmdq_ci = 0;
 	dev->cmdq_cur = (struct dma_map_cursor) { 0 };
 	dev->rspq_cur = (struct dma_map_cursor) { 0 };
-	/* Doorbells read as zero again, and take no memory. */
+	/* Doorbells and status page read as zero again, and take no memory. */
 	if (fallocate(dev->db_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
 		      SIMHCA_BAR_DB_SIZE))
 		memset(dev->db, 0, SIMHCA_BAR_DB_SIZE);
@@ -80,6 +86,9 @@ static void dev_enable(struct simhca_dev *dev)
 	}
 	dev->cmdq_ci = 0;
 	__atomic_store_n(&dev_uar(dev, SIMHCA_KERNEL_UAR)->cmdq_pi, 0, __ATOMIC_RELAXED);
+	if (++dev->epoch == UINT32_MAX)
+		dev->epoch = 1;
+	dev_set_epoch(dev, dev->epoch);
 	atomic_store(&dev->status, SIMHCA_STATUS_ENABLED);
 	dev_update_running(dev);
 }

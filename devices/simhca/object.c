@@ -21,6 +21,9 @@ SAME(SIMHCA_ACCESS_LOCAL_WRITE, ENGINE_ACCESS_LOCAL_WRITE);
 SAME(SIMHCA_ACCESS_REMOTE_WRITE, ENGINE_ACCESS_REMOTE_WRITE);
 SAME(SIMHCA_ACCESS_REMOTE_READ, ENGINE_ACCESS_REMOTE_READ);
 SAME(SIMHCA_ACCESS_REMOTE_ATOMIC, ENGINE_ACCESS_REMOTE_ATOMIC);
+SAME(SIMHCA_REREG_TRANS, ENGINE_REREG_TRANS);
+SAME(SIMHCA_REREG_PD, ENGINE_REREG_PD);
+SAME(SIMHCA_REREG_ACCESS, ENGINE_REREG_ACCESS);
 SAME(SIMHCA_QP_STATE, ENGINE_QP_STATE);
 SAME(SIMHCA_QP_ACCESS, ENGINE_QP_ACCESS);
 SAME(SIMHCA_QP_QKEY, ENGINE_QP_QKEY);
@@ -133,6 +136,27 @@ uint16_t obj_create_mr(struct simhca_dev *dev, const struct simhca_cmd_create_mr
 		return obj_status(ret);
 	ret = engine_mr_create(&dev->hca, le32toh(cmd->key), le32toh(cmd->pdn),
 			       le32toh(cmd->access), iova, &sg, mem);
+	if (ret) {
+		sgtab_destroy(&sg);
+		engine_uncharge(&dev->hca, mem);
+	}
+	return obj_status(ret);
+}
+
+uint16_t obj_rereg_mr(struct simhca_dev *dev, const struct simhca_cmd_rereg_mr *cmd)
+{
+	uint32_t mask = le32toh(cmd->mask);
+	struct sgtab sg = { 0 };
+	uint64_t mem = 0;
+	int ret;
+
+	if (mask & SIMHCA_REREG_TRANS) {
+		ret = ring_load_sgl(dev, &cmd->sgl, le64toh(cmd->length), &sg, &mem);
+		if (ret)
+			return obj_status(ret);
+	}
+	ret = engine_mr_rereg(&dev->hca, le32toh(cmd->key), mask, le32toh(cmd->pdn),
+			      le32toh(cmd->access), le64toh(cmd->iova), &sg, mem);
 	if (ret) {
 		sgtab_destroy(&sg);
 		engine_uncharge(&dev->hca, mem);

@@ -183,6 +183,7 @@ struct simhca_dev {
 
 	/* engine thread only from here */
 	bool bus_master;
+	uint32_t epoch;			/* runs so far; stays over resets */
 	uint64_t cmdq_base;
 	uint64_t rspq_base;
 	uint32_t cmdq_log_size;
@@ -252,6 +253,7 @@ bool cmd_poll(struct simhca_dev *dev);
 uint16_t obj_create_eq(struct simhca_dev *dev, const struct simhca_cmd_create_eq *cmd);
 uint16_t obj_destroy_eq(struct simhca_dev *dev, uint32_t eqn);
 uint16_t obj_create_mr(struct simhca_dev *dev, const struct simhca_cmd_create_mr *cmd);
+uint16_t obj_rereg_mr(struct simhca_dev *dev, const struct simhca_cmd_rereg_mr *cmd);
 uint16_t obj_create_cq(struct simhca_dev *dev, const struct simhca_cmd_create_cq *cmd);
 uint16_t obj_destroy_cq(struct simhca_dev *dev, uint32_t cqn);
 uint16_t obj_create_qp(struct simhca_dev *dev, const struct simhca_cmd_create_qp *cmd);

@@ -8,6 +8,7 @@
 
 #include "simhca.h"
 #include "simhca_abi.h"
+#include "simhca_db.h"
 
 static void simhca_free_context(struct ibv_context *ibvctx);
 
@@ -31,6 +32,7 @@ static const struct verbs_context_ops simhca_context_ops = {
 	.reg_dmabuf_mr = simhca_reg_dmabuf_mr,
 	.reg_mr = simhca_reg_mr,
 	.req_notify_cq = simhca_req_notify_cq,
+	.rereg_mr = simhca_rereg_mr,
 };
 
 static struct verbs_context *simhca_alloc_context(struct ibv_device *ibvdev,
@@ -56,6 +58,11 @@ static struct verbs_context *simhca_alloc_context(struct ibv_device *ibvdev,
 	if (page == MAP_FAILED)
 		goto err_free;
 	ctx->status = page;
+	ctx->epoch = simhca_read_epoch(ctx);
+	if (!ctx->epoch) {
+		errno = EIO;
+		goto err_unmap_status;
+	}
 
 	page = mmap(NULL, SIMHCA_PAGE_SIZE, PROT_WRITE, MAP_SHARED, cmd_fd,
 		    resp.kick_mmap_key);

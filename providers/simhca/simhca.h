@@ -39,6 +39,7 @@ struct simhca_context {
 	struct verbs_context ibvctx;
 	const struct simhca_status_page *status;	/* mapped read only */
 	void *kick;
+	uint32_t epoch;			/* simhca_status_page.epoch while objects live */
 
 	uint32_t max_inline;
 	uint32_t max_sge;
@@ -71,6 +72,8 @@ struct simhca_cq {
 	uint32_t ci;
 	uint32_t arm_seq;
 	bool armed_any;			/* armed for every completion, and no event taken since */
+	struct list_head send_qps;	/* struct simhca_qp, whose send queues complete here */
+	struct list_head recv_qps;
 };
 
 struct simhca_wq {
@@ -95,6 +98,8 @@ struct simhca_qp {
 	uint8_t *sq_group;
 	uint32_t max_inline;
 	bool sq_sig_all;
+	struct list_node send_entry;	/* in the lists of its CQs */
+	struct list_node recv_entry;
 };
 
 /* log2 of the smallest power of two that is not below @n */
@@ -138,6 +143,8 @@ struct ibv_mr *simhca_reg_mr(struct ibv_pd *pd, void *addr, size_t length,
 struct ibv_mr *simhca_reg_dmabuf_mr(struct ibv_pd *pd, uint64_t offset,
 				    size_t length, uint64_t iova, int fd,
 				    int access);
+int simhca_rereg_mr(struct verbs_mr *vmr, int flags, struct ibv_pd *pd,
+		    void *addr, size_t length, int access);
 int simhca_dereg_mr(struct verbs_mr *vmr);
 
 /* simhca_cq.c */
@@ -148,6 +155,8 @@ int simhca_destroy_cq(struct ibv_cq *ibvcq);
 int simhca_poll_cq(struct ibv_cq *ibvcq, int num_entries, struct ibv_wc *wc);
 int simhca_req_notify_cq(struct ibv_cq *ibvcq, int solicited_only);
 void simhca_cq_event(struct ibv_cq *ibvcq);
+void simhca_attach_cqs(struct simhca_qp *qp);
+void simhca_detach_cqs(struct simhca_qp *qp);
 void simhca_lock_cqs(struct simhca_qp *qp);
 void simhca_unlock_cqs(struct simhca_qp *qp);
 void simhca_clean_cqs(struct simhca_qp *qp);

@@ -67,6 +67,8 @@ struct ibv_cq *simhca_create_cq(struct ibv_context *ibvctx, int cqe,
 	cq->db = &cq->uar_map->uar->cq[resp.slot];
 	cq->cqn = resp.cqn;
 	pthread_spin_init(&cq->lock, PTHREAD_PROCESS_PRIVATE);
+	list_head_init(&cq->send_qps);
+	list_head_init(&cq->recv_qps);
 
 	return &cq->ibvcq;
 
@@ -153,16 +155,13 @@ static bool simhca_read_cqe(struct simhca_context *ctx,
 	return true;
 }
 
-int simhca_poll_cq(struct ibv_cq *ibvcq, int num_entries, struct ibv_wc *wc)
+/* Take completions out of the ring. Caller holds the lock of the CQ. */
+static int simhca_poll_ring(struct simhca_context *ctx, struct simhca_cq *cq,
+			    int num_entries, struct ibv_wc *wc)
 {
-	struct simhca_context *ctx = to_simhca_ctx(ibvcq->context);
-	struct simhca_cq *cq = to_simhca_cq(ibvcq);
+	uint32_t start = cq->ci;
 	int npolled = 0;
-	uint32_t start;
 
-	pthread_spin_lock(&cq->lock);
-
-	start = cq->ci;
 	while (npolled < num_entries && simhca_cqe_is_written(cq, cq->ci)) {
 		udma_from_device_barrier();
 		if (simhca_read_cqe(ctx, simhca_get_cqe(cq, cq->ci),
@@ -173,6 +172,68 @@ int simhca_poll_cq(struct ibv_cq *ibvcq, int num_entries, struct ibv_wc *wc)
 
 	if (cq->ci != start)
 		simhca_store_cq_ci(cq);
+
+	return npolled;
+}
+
+static int simhca_flush_wq(struct simhca_wq *wq, uint32_t qpn, int num_entries,
+			   struct ibv_wc *wc)
+{
+	uint32_t tail = atomic_load(&wq->tail);
+	int n = 0;
+
+	if (!wq->size)
+		return 0;
+
+	pthread_spin_lock(&wq->lock);
+	for (; n < num_entries && tail != wq->head; n++, tail++)
+		wc[n] = (struct ibv_wc){
+			.wr_id = wq->wrid[tail & (wq->size - 1)],
+			.status = IBV_WC_WR_FLUSH_ERR,
+			.qp_num = qpn,
+		};
+	atomic_store(&wq->tail, tail);
+	pthread_spin_unlock(&wq->lock);
+
+	return n;
+}
+
+/*
+ * The device is gone: what it has not completed is flushed here, unsignaled requests as well, for
+ * nobody knows how far it came. Caller holds the lock of the CQ, and has emptied the ring.
+ */
+static int simhca_flush_cq(struct simhca_cq *cq, int num_entries,
+			   struct ibv_wc *wc)
+{
+	struct simhca_qp *qp;
+	int n = 0;
+
+	list_for_each(&cq->send_qps, qp, send_entry)
+		n += simhca_flush_wq(&qp->sq, qp->ibvqp.qp_num, num_entries - n,
+				     wc + n);
+	list_for_each(&cq->recv_qps, qp, recv_entry)
+		n += simhca_flush_wq(&qp->rq, qp->ibvqp.qp_num, num_entries - n,
+				     wc + n);
+
+	return n;
+}
+
+int simhca_poll_cq(struct ibv_cq *ibvcq, int num_entries, struct ibv_wc *wc)
+{
+	struct simhca_context *ctx = to_simhca_ctx(ibvcq->context);
+	struct simhca_cq *cq = to_simhca_cq(ibvcq);
+	int npolled;
+
+	pthread_spin_lock(&cq->lock);
+
+	npolled = simhca_poll_ring(ctx, cq, num_entries, wc);
+	if (!npolled && simhca_is_gone(ctx)) {
+		/* What it wrote until it went comes first. */
+		udma_from_device_barrier();
+		npolled = simhca_poll_ring(ctx, cq, num_entries, wc);
+		if (!npolled)
+			npolled = simhca_flush_cq(cq, num_entries, wc);
+	}
 
 	pthread_spin_unlock(&cq->lock);
 
@@ -200,6 +261,22 @@ void simhca_cq_event(struct ibv_cq *ibvcq)
 	pthread_spin_lock(&cq->lock);
 	cq->armed_any = false;
 	pthread_spin_unlock(&cq->lock);
+}
+
+/* Its completions may come. Caller holds the locks of the QP's CQs. */
+void simhca_attach_cqs(struct simhca_qp *qp)
+{
+	list_add_tail(&to_simhca_cq(qp->ibvqp.send_cq)->send_qps,
+		      &qp->send_entry);
+	list_add_tail(&to_simhca_cq(qp->ibvqp.recv_cq)->recv_qps,
+		      &qp->recv_entry);
+}
+
+/* The QP is destroyed. Caller holds the locks of its CQs. */
+void simhca_detach_cqs(struct simhca_qp *qp)
+{
+	list_del(&qp->send_entry);
+	list_del(&qp->recv_entry);
 }
 
 void simhca_lock_cqs(struct simhca_qp *qp)

@@ -30,6 +30,20 @@ struct simhca_uar_map {
 struct simhca_uar_map *simhca_get_uar(struct simhca_context *ctx, uint64_t key);
 void simhca_put_uar(struct simhca_context *ctx, struct simhca_uar_map *map);
 
+static inline uint32_t simhca_read_epoch(const struct simhca_context *ctx)
+{
+	return le32toh(mmio_read32_le(&ctx->status->epoch));
+}
+
+/*
+ * Has the device been reset or removed since the context was opened, or has it stopped? Then nothing
+ * completes any more. The page of a device that was removed is replaced by zeros.
+ */
+static inline bool simhca_is_gone(const struct simhca_context *ctx)
+{
+	return simhca_read_epoch(ctx) != ctx->epoch;
+}
+
 /* Caller holds the lock of the SQ. */
 static inline void simhca_ring_sq(struct simhca_context *ctx,
 				  struct simhca_qp *qp)

@@ -245,6 +245,10 @@ struct ibv_qp *simhca_create_qp(struct ibv_pd *pd,
 	if (ret)
 		goto err_put_uar;
 
+	simhca_lock_cqs(qp);
+	simhca_attach_cqs(qp);
+	simhca_unlock_cqs(qp);
+
 	attr->cap = real_attr.cap;
 	return &qp->ibvqp;
 
@@ -317,6 +321,7 @@ int simhca_destroy_qp(struct ibv_qp *ibvqp)
 
 	simhca_lock_cqs(qp);
 	simhca_clean_cqs(qp);
+	simhca_detach_cqs(qp);
 	simhca_clear_qp(ctx, qp);
 	simhca_unlock_cqs(qp);
 	pthread_mutex_unlock(&ctx->qp_table_mutex);

@@ -138,6 +138,250 @@ static void test_mr_one_gib(void **state)
 	free(big);
 }
 
+/* ---- keys that lose their memory, or get other ---- */
+
+#define VICTIM	0x4200u		/* an MR of its own over the memory of FAKE_KEY */
+
+static void make_victims(struct fake_pair *t)
+{
+	fake_make_mr(&t->hca[0], VICTIM, FAKE_PDN, FAKE_ALL, FAKE_IOVA, FAKE_MEM);
+	fake_make_mr(&t->hca[1], VICTIM, FAKE_PDN, FAKE_ALL, FAKE_IOVA, FAKE_MEM);
+}
+
+static void reconnect(struct fake_pair *t)
+{
+	struct fake_qp *qp[2] = { t->a, t->b };
+	unsigned int i;
+
+	for (i = 0; i < 2; i++) {
+		assert_int_equal(fake_set_state(qp[i], ENGINE_QPS_RESET), 0);
+		qp[i]->sq_pi = qp[i]->sq_ci = 0;
+		qp[i]->rq_pi = qp[i]->rq_ci = 0;
+		qp[i]->events = 0;
+	}
+	fake_connect(t->a, t->b);
+	fake_run_all(t);
+}
+
+static void test_fence(void **state)
+{
+	static const enum engine_opcode opcodes[] = {
+		ENGINE_WR_RDMA_WRITE, ENGINE_WR_RDMA_READ, ENGINE_WR_ATOMIC_FETCH_AND_ADD,
+	};
+	struct fake_pair *t = *state;
+	struct engine_hca *hca = &t->hca[1].base;
+	struct sgtab sg;
+	size_t i;
+
+	make_victims(t);
+	assert_int_equal(engine_mr_fence(hca, VICTIM + 1), -ENOENT);
+	assert_int_equal(engine_mr_fence(hca, 0x600), -ENOENT);
+	assert_int_equal(engine_mr_fence(hca, VICTIM), 0);
+	assert_int_equal(engine_mr_fence(hca, VICTIM), 0);
+
+	/* as a remote key: refused, and the responder hears of it */
+	for (i = 0; i < sizeof(opcodes) / sizeof(opcodes[0]); i++) {
+		fake_send(t->a, opcodes[i], ALIGNED, 8, ALIGNED)->rkey = VICTIM;
+		fake_run_all(t);
+		fake_expect_wc(t->cq[0], t->a, 0, false, ENGINE_WC_REM_ACCESS_ERR,
+			       ENGINE_VERR_FENCED | ENGINE_VERR_REMOTE);
+		fake_expect_states(t, ENGINE_QPS_ERR, ENGINE_QPS_ERR);
+		assert_int_equal(t->b->events, EVENT(QP_ACCESS_ERR));
+		reconnect(t);
+	}
+
+	/* as a local key of a receive, and of a request */
+	fake_recv(t->b, DST, 8)->sge[0].key = VICTIM;
+	fake_send(t->a, ENGINE_WR_SEND, SRC, 8, 0);
+	fake_run_all(t);
+	fake_expect_wc(t->cq[1], t->b, 0, true, ENGINE_WC_LOC_PROT_ERR,
+		       ENGINE_VERR_FENCED | ENGINE_VERR_RECV);
+	fake_expect_wc(t->cq[0], t->a, 0, false, ENGINE_WC_REM_OP_ERR,
+		       ENGINE_VERR_FENCED | ENGINE_VERR_REMOTE);
+	reconnect(t);
+	assert_int_equal(engine_mr_fence(&t->hca[0].base, VICTIM), 0);
+	for (i = 0; i < sizeof(opcodes) / sizeof(opcodes[0]); i++) {
+		fake_send(t->a, opcodes[i], ALIGNED, 8, ALIGNED)->sge[0].key = VICTIM;
+		fake_run_all(t);
+		fake_expect_wc(t->cq[0], t->a, 0, false, ENGINE_WC_LOC_PROT_ERR,
+			       ENGINE_VERR_FENCED);
+		fake_expect_states(t, ENGINE_QPS_ERR, ENGINE_QPS_RTS);
+		assert_int_equal(t->b->events, 0);
+		reconnect(t);
+	}
+	fake_expect_quiet(t);
+
+	/* the key is taken until it is destroyed */
+	sgtab_init_one(&sg, FAKE_IOVA, FAKE_MEM);
+	assert_int_equal(engine_mr_create(hca, VICTIM, FAKE_PDN, FAKE_ALL, FAKE_IOVA, &sg, 0),
+			 -EEXIST);
+	assert_int_equal(engine_mr_destroy(hca, VICTIM), 0);
+	assert_int_equal(engine_mr_create(hca, VICTIM, FAKE_PDN, FAKE_ALL, FAKE_IOVA, &sg, 0), 0);
+	fake_send(t->a, ENGINE_WR_RDMA_WRITE, SRC, 8, DST)->rkey = VICTIM;
+	fake_run_all(t);
+	fake_expect_wc(t->cq[0], t->a, 0, false, ENGINE_WC_SUCCESS, 0);
+}
+
+/* The memory of the table is given back by the fence, once. */
+static void test_fence_frees(void **state)
+{
+	struct fake_pair *t = *state;
+	struct engine_hca *hca = &t->hca[1].base;
+	uint64_t before = hca->mem;
+	struct sgtab sg;
+	unsigned int i;
+
+	assert_int_equal(sgtab_init(&sg, 1000), 0);
+	assert_int_equal(engine_charge(hca, sgtab_mem(1000)), 0);
+	for (i = 0; i < 1000; i++)
+		assert_int_equal(sgtab_add(&sg, FAKE_IOVA + 2 * i * 4096, 4096), 0);
+	assert_int_equal(engine_mr_create(hca, VICTIM, FAKE_PDN, FAKE_ALL, 0, &sg,
+					  sgtab_mem(1000)), 0);
+	assert_int_equal(engine_mr_fence(hca, VICTIM), 0);
+	assert_true(hca->mem < before + sgtab_mem(1000));
+	assert_int_equal(engine_mr_fence(hca, VICTIM), 0);
+	assert_int_equal(engine_mr_destroy(hca, VICTIM), 0);
+	assert_int_equal(hca->mem, before);
+}
+
+#define LONG_LEN	(3u << 20)	/* takes several turns */
+
+/* Fenced or given other memory while bytes are under way: the request fails, and none comes after. */
+static void test_change_under_way(void **state)
+{
+	static const struct {
+		enum engine_opcode opcode;
+		bool local;
+		enum engine_wc_status status;
+	} cases[] = {
+		{ ENGINE_WR_RDMA_WRITE, false, ENGINE_WC_REM_ACCESS_ERR },
+		{ ENGINE_WR_RDMA_WRITE, true, ENGINE_WC_LOC_PROT_ERR },
+		{ ENGINE_WR_RDMA_READ, false, ENGINE_WC_REM_ACCESS_ERR },
+		{ ENGINE_WR_RDMA_READ, true, ENGINE_WC_LOC_PROT_ERR },
+		{ ENGINE_WR_SEND, true, ENGINE_WC_LOC_PROT_ERR },
+		{ ENGINE_WR_SEND, false, ENGINE_WC_REM_OP_ERR },
+	};
+	struct fake_pair *t = *state;
+	uint8_t *image = malloc(FAKE_MEM);
+	size_t i;
+
+	for (i = 0; i < 2 * sizeof(cases) / sizeof(cases[0]); i++) {
+		enum engine_opcode opcode = cases[i / 2].opcode;
+		bool local = cases[i / 2].local, rereg = i & 1;
+		struct fake_hca *victim = &t->hca[!local];
+		struct engine_hca *hca = &victim->base;
+		struct engine_send_wr *wr;
+		struct sgtab sg;
+
+		make_victims(t);
+		wr = fake_send(t->a, opcode, SRC, LONG_LEN, DST);
+		if (local)
+			wr->sge[0].key = VICTIM;
+		else
+			wr->rkey = VICTIM;
+		fake_recv(t->b, DST, LONG_LEN)->sge[0].key = local ? FAKE_KEY : VICTIM;
+		assert_int_equal(fabric_poll(&t->fabric, t->now, 1), 1);
+		assert_int_equal(t->cq[0]->num, t->cq[0]->seen);
+
+		assert_int_equal(engine_mr_fence(hca, VICTIM), 0);
+		if (rereg) {
+			sgtab_init_one(&sg, FAKE_IOVA, FAKE_MEM);
+			assert_int_equal(engine_mr_rereg(hca, VICTIM, ENGINE_REREG_TRANS, 0, 0,
+							 FAKE_IOVA, &sg, 0), 0);
+		}
+		memcpy(image, victim->mem, FAKE_MEM);
+		fake_run_all(t);
+		fake_expect_wc(t->cq[0], t->a, 0, false, cases[i / 2].status,
+			       (rereg ? ENGINE_VERR_TRANS : ENGINE_VERR_FENCED) |
+			       (local ? 0 : ENGINE_VERR_REMOTE));
+		assert_memory_equal(image, victim->mem, FAKE_MEM);
+		if (!local)
+			assert_int_equal(t->b->events, opcode == ENGINE_WR_SEND ? 0 :
+					 EVENT(QP_ACCESS_ERR));
+		while (fake_wc(t->cq[1]))
+			;
+		assert_int_equal(engine_mr_destroy(&t->hca[0].base, VICTIM), 0);
+		assert_int_equal(engine_mr_destroy(&t->hca[1].base, VICTIM), 0);
+		reconnect(t);
+	}
+	free(image);
+}
+
+/* Other memory, PD and rights under the same key: each alone and all at once, or nothing. */
+static void test_rereg(void **state)
+{
+	struct fake_pair *t = *state;
+	struct engine_hca *hca = &t->hca[1].base;
+	uint8_t *mem = t->hca[1].mem;
+	struct sgtab sg, none = { 0 };
+
+	make_victims(t);
+	sgtab_init_one(&sg, FAKE_IOVA + 0x10000, 0x1000);
+	assert_int_equal(engine_mr_rereg(hca, VICTIM + 1, ENGINE_REREG_TRANS, 0, 0, 0, &sg, 0),
+			 -ENOENT);
+	assert_int_equal(engine_mr_rereg(hca, VICTIM, 0, 0, 0, 0, &sg, 0), -EINVAL);
+	assert_int_equal(engine_mr_rereg(hca, VICTIM, 8, 0, 0, 0, &sg, 0), -EINVAL);
+	assert_int_equal(engine_mr_rereg(hca, VICTIM, ENGINE_REREG_TRANS, 0, 0, 0, &none, 0),
+			 -EINVAL);
+	assert_int_equal(engine_mr_rereg(hca, VICTIM, ENGINE_REREG_TRANS, 0, 0, UINT64_MAX, &sg, 0),
+			 -EINVAL);
+	assert_int_equal(engine_mr_rereg(hca, VICTIM, ENGINE_REREG_ALL, 0, FAKE_ALL, 0, &sg, 0),
+			 -EINVAL);
+	assert_int_equal(engine_mr_rereg(hca, VICTIM, ENGINE_REREG_ALL, FAKE_PDN,
+					 ENGINE_ACCESS_REMOTE_WRITE, 0, &sg, 0), -EINVAL);
+	/* after all these it is as it was */
+	fake_fill(fake_ptr(&t->hca[0], SRC), 64, 1);
+	fake_send(t->a, ENGINE_WR_RDMA_WRITE, SRC, 64, DST)->rkey = VICTIM;
+	fake_run_all(t);
+	fake_expect_wc(t->cq[0], t->a, 0, false, ENGINE_WC_SUCCESS, 0);
+	assert_memory_equal(fake_ptr(&t->hca[0], SRC), fake_ptr(&t->hca[1], DST), 64);
+
+	/* memory: the old address is outside */
+	assert_int_equal(engine_mr_rereg(hca, VICTIM, ENGINE_REREG_TRANS, 0, 0, 0x777, &sg, 0), 0);
+	fake_send(t->a, ENGINE_WR_RDMA_WRITE, SRC, 64, 0x777 + 0x1000 - 64)->rkey = VICTIM;
+	fake_send(t->a, ENGINE_WR_RDMA_WRITE, SRC, 64, DST)->rkey = VICTIM;
+	fake_run_all(t);
+	fake_expect_wc(t->cq[0], t->a, 1, false, ENGINE_WC_SUCCESS, 0);
+	assert_memory_equal(fake_ptr(&t->hca[0], SRC), mem + 0x11000 - 64, 64);
+	fake_expect_wc(t->cq[0], t->a, 2, false, ENGINE_WC_REM_ACCESS_ERR,
+		       ENGINE_VERR_RANGE | ENGINE_VERR_REMOTE);
+	reconnect(t);
+
+	/* PD alone, rights alone */
+	assert_int_equal(engine_mr_rereg(hca, VICTIM, ENGINE_REREG_PD, FAKE_PDN + 1, 0, 0, NULL, 0),
+			 0);
+	fake_send(t->a, ENGINE_WR_RDMA_WRITE, SRC, 64, 0x777)->rkey = VICTIM;
+	fake_run_all(t);
+	fake_expect_wc(t->cq[0], t->a, 0, false, ENGINE_WC_REM_ACCESS_ERR,
+		       ENGINE_VERR_PD | ENGINE_VERR_REMOTE);
+	reconnect(t);
+	assert_int_equal(engine_mr_rereg(hca, VICTIM, ENGINE_REREG_PD | ENGINE_REREG_ACCESS,
+					 FAKE_PDN, ENGINE_ACCESS_REMOTE_READ, 0, NULL, 0), 0);
+	fake_send(t->a, ENGINE_WR_RDMA_READ, SRC, 64, 0x777)->rkey = VICTIM;
+	fake_send(t->a, ENGINE_WR_RDMA_WRITE, SRC, 64, 0x777)->rkey = VICTIM;
+	fake_run_all(t);
+	fake_expect_wc(t->cq[0], t->a, 0, false, ENGINE_WC_SUCCESS, 0);
+	fake_expect_wc(t->cq[0], t->a, 1, false, ENGINE_WC_REM_ACCESS_ERR,
+		       ENGINE_VERR_ACCESS | ENGINE_VERR_REMOTE);
+	reconnect(t);
+
+	/* a fenced one stays fenced until it gets memory */
+	assert_int_equal(engine_mr_fence(hca, VICTIM), 0);
+	assert_int_equal(engine_mr_rereg(hca, VICTIM, ENGINE_REREG_ACCESS, 0, FAKE_ALL, 0, NULL, 0),
+			 0);
+	fake_send(t->a, ENGINE_WR_RDMA_WRITE, SRC, 64, 0x777)->rkey = VICTIM;
+	fake_run_all(t);
+	fake_expect_wc(t->cq[0], t->a, 0, false, ENGINE_WC_REM_ACCESS_ERR,
+		       ENGINE_VERR_FENCED | ENGINE_VERR_REMOTE);
+	reconnect(t);
+	assert_int_equal(engine_mr_rereg(hca, VICTIM, ENGINE_REREG_TRANS, 0, 0, 0x777, &sg, 0), 0);
+	fake_send(t->a, ENGINE_WR_RDMA_WRITE, SRC, 64, 0x777)->rkey = VICTIM;
+	fake_run_all(t);
+	fake_expect_wc(t->cq[0], t->a, 0, false, ENGINE_WC_SUCCESS, 0);
+}
+
+/* ---- tables ---- */
+
 static void test_sgtab(void **state)
 {
 	struct sgtab sg;
@@ -343,6 +587,10 @@ int main(void)
 		T(test_mr_checks),
 		T(test_mr_many_segments),
 		T(test_mr_one_gib),
+		T(test_fence),
+		T(test_fence_frees),
+		T(test_change_under_way),
+		T(test_rereg),
 		cmocka_unit_test(test_sgtab),
 		cmocka_unit_test(test_idtab),
 		T(test_memory_limit),

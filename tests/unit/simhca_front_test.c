@@ -62,10 +62,10 @@ static void test_enable_errors(void **state)
 	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		enable(g, bad[i].base, 0, bad[i].log_size);
 		assert_int_equal(guest_reg_read(g, SIMHCA_REG_STATUS), SIMHCA_STATUS_FATAL);
-		assert_int_equal(guest_status(g)->fatal, 1);
+		assert_int_equal(guest_status(g)->epoch, 0);
 		guest_reg_write(g, SIMHCA_REG_CTRL, 0);
 		assert_int_equal(guest_reg_read(g, SIMHCA_REG_STATUS), 0);
-		assert_int_equal(guest_status(g)->fatal, 0);
+		assert_int_equal(guest_status(g)->epoch, 0);
 	}
 	guest_enable(g);
 }
@@ -79,7 +79,7 @@ static void expect_fatal(struct guest *g)
 	for (i = 0; i < 1000 && guest_reg_read(g, SIMHCA_REG_STATUS) != status; i++)
 		usleep(1000);
 	assert_int_equal(guest_reg_read(g, SIMHCA_REG_STATUS), status);
-	assert_int_equal(guest_status(g)->fatal, 1);
+	assert_int_equal(guest_status(g)->epoch, 0);
 	guest_reg_write(g, SIMHCA_REG_CTRL, 0);
 }
 
@@ -143,8 +143,8 @@ static void test_command_ring_errors(void **state)
 
 /* ---- resets ---- */
 
-/* The device is as after power-on, and its objects can be made again. */
-static void expect_fresh(struct guest *g)
+/* The device is as after power-on, and its objects can be made again; the run has a new number. */
+static void expect_fresh(struct guest *g, uint32_t old_epoch)
 {
 	struct simhca_cmd cmd = { .opcode = SIMHCA_CMD_QUERY_STATS };
 	struct simhca_stats *stats;
@@ -152,10 +152,13 @@ static void expect_fresh(struct guest *g)
 	struct guest_qp qp;
 
 	assert_int_equal(guest_reg_read(g, SIMHCA_REG_STATUS), 0);
+	assert_int_equal(guest_status(g)->epoch, 0);
 	assert_int_equal(guest_reg_read64(g, SIMHCA_REG_CMDQ_BASE), 0);
 	assert_int_equal(guest_uar(g, SIMHCA_FIRST_USER_UAR)->qp[10].sq_pi, 0);
 	guest_config_write16(g, PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 	guest_setup(g, 1);
+	assert_int_not_equal(guest_status(g)->epoch, 0);
+	assert_int_not_equal(guest_status(g)->epoch, old_epoch);
 	assert_int_equal(guest_create_mr(g, GUEST_KEY, GUEST_ALL, 0, guest_sgl(0x1000, 10)),
 			 SIMHCA_CMD_OK);
 	assert_int_equal(guest_create_cq(g, &cq, 5, 4), SIMHCA_CMD_OK);
@@ -199,25 +202,28 @@ static void do_write(struct front *t)
 static void test_reset_ctrl(void **state)
 {
 	struct front *t = *state;
+	uint32_t epoch = guest_status(&t->g[0])->epoch;
 
 	do_write(t);
 	guest_reg_write(&t->g[0], SIMHCA_REG_CTRL, 0);
-	expect_fresh(&t->g[0]);
+	expect_fresh(&t->g[0], epoch);
 }
 
 static void test_reset_device(void **state)
 {
 	struct front *t = *state;
+	uint32_t epoch = guest_status(&t->g[0])->epoch;
 
 	do_write(t);
 	guest_device_reset(&t->g[0]);
-	expect_fresh(&t->g[0]);
+	expect_fresh(&t->g[0], epoch);
 }
 
 static void test_reset_flr(void **state)
 {
 	struct front *t = *state;
 	struct guest *g = &t->g[0];
+	uint32_t epoch = guest_status(g)->epoch;
 	uint32_t cap = guest_config_read(g, PCI_CAPABILITY_LIST) & 0xff;
 
 	do_write(t);
@@ -226,7 +232,7 @@ static void test_reset_flr(void **state)
 		assert_int_not_equal(cap, 0);
 	}
 	guest_config_write16(g, cap + PCI_EXP_DEVCTL, PCI_EXP_DEVCTL_BCR_FLR);
-	expect_fresh(g);
+	expect_fresh(g, epoch);
 }
 
 /* The peer of a device that was reset gets an error, and both can go on. */
@@ -404,7 +410,7 @@ static void test_eq_unreachable(void **state)
 	guest_connect(&qp, &qp);
 	guest_modify_state(&qp, SIMHCA_QPS_SQD);
 	expect_fatal(g);
-	expect_fresh(g);
+	expect_fresh(g, 0);
 }
 
 /* ---- garbage ---- */
@@ -455,7 +461,7 @@ static void test_garbage_commands(void **state)
 		guest_cmd(g, &cmd);
 	}
 	guest_reg_write(g, SIMHCA_REG_CTRL, 0);
-	expect_fresh(g);
+	expect_fresh(g, 0);
 }
 
 static void test_garbage_doorbells(void **state)
@@ -480,7 +486,7 @@ static void test_garbage_doorbells(void **state)
 		}
 	}
 	guest_reg_write(g, SIMHCA_REG_CTRL, 0);
-	expect_fresh(g);
+	expect_fresh(g, 0);
 }
 
 int main(void)

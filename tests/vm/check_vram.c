@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * check_vram DIR: check the device memory of a guest that has ended, DIR/vram0, from outside.
- * DIR/vram.expect has lines "offset length seed", see pattern.h; of two that overlap the later wins. Every byte that
- * no line tells about must be zero. Holes of the file that no line tells about are not read.
+ * Check the device memory of a guest, DIR/vram0, from outside.
+ *
+ * check_vram DIR: of a guest that has ended. DIR/vram.expect has lines "offset length seed", see pattern.h; of two that
+ * overlap the later wins. Every byte that no line tells about must be zero. Holes of the file that no line tells about
+ * are not read.
+ *
+ * check_vram --late SECONDS DIR: of a guest that runs and in which nothing may write to it. Fill it, and look again and
+ * again for SECONDS whether it stays so.
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -13,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "pattern.h"
@@ -109,22 +115,62 @@ static void check_lines(uint64_t size)
 		errx(1, PATTERN_EXPECT_FILE " says nothing");
 }
 
+static void check_at_end(int fd, uint64_t size)
+{
+	read_lines(PATTERN_EXPECT_FILE);
+	check_lines(size);
+	for (uint64_t at = 0; at < size; at += STEP)
+		check(fd, at, size - at < STEP ? size - at : STEP);
+	printf("check_vram: %u ranges as expected, nothing else written\n", num_lines);
+}
+
+static double now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+static void check_late(int fd, uint64_t size, double seconds)
+{
+	const double end = now() + seconds;
+	unsigned int rounds = 0;
+
+	/* Not the same each time: nobody could have written it before. */
+	num_lines = 1;
+	lines[0] = (struct line){ .len = size, .seed = time(NULL) };
+	for (uint64_t at = 0; at < size; at += STEP) {
+		size_t len = size - at < STEP ? size - at : STEP;
+
+		expect(at, len);
+		if (pwrite(fd, want, len, at) != (ssize_t)len)
+			err(1, "short write at %#" PRIx64, at);
+	}
+	do {
+		for (uint64_t at = 0; at < size; at += STEP)
+			check(fd, at, size - at < STEP ? size - at : STEP);
+		rounds++;
+	} while (now() < end);
+	printf("check_vram: %" PRIu64 " bytes unchanged in %u rounds\n", size, rounds);
+}
+
 int main(int argc, char **argv)
 {
+	bool late = argc == 4 && !strcmp(argv[1], "--late");
 	struct stat st;
 	int fd;
 
-	if (argc != 2)
-		errx(2, "usage: check_vram DIR");
-	if (chdir(argv[1]))
-		err(1, "%s", argv[1]);
-	read_lines(PATTERN_EXPECT_FILE);
-	fd = open("vram0", O_RDONLY | O_CLOEXEC);
+	if (argc != 2 && !late)
+		errx(2, "usage: check_vram [--late SECONDS] DIR");
+	if (chdir(argv[argc - 1]))
+		err(1, "%s", argv[argc - 1]);
+	fd = open("vram0", (late ? O_RDWR : O_RDONLY) | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st))
 		err(1, "vram0");
-	check_lines(st.st_size);
-	for (uint64_t at = 0; at < (uint64_t)st.st_size; at += STEP)
-		check(fd, at, st.st_size - at < STEP ? st.st_size - at : STEP);
-	printf("check_vram: %u ranges as expected, nothing else written\n", num_lines);
+	if (late)
+		check_late(fd, st.st_size, strtod(argv[2], NULL));
+	else
+		check_at_end(fd, st.st_size);
 	return 0;
 }

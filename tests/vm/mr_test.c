@@ -29,7 +29,7 @@
 /* Every test has a window of the device memory of its own. */
 #define WINDOW (4 * MIB)
 enum window { W_UNALIGNED, W_WHOLE, W_ADJACENT, W_RIGHTS, W_PLACES, W_MUNMAP, W_MEMLOCK, W_MPROTECT,
-	      W_MANY, W_RINGS };
+	      W_MANY, W_RINGS, W_MIXED };
 
 #define AT(w) ((w) * WINDOW)
 
@@ -224,7 +224,117 @@ TEST_F_TIMEOUT(mr, many_on_one_buffer, 120)
 	munmap(dev, MIB);
 }
 
-TEST_F(mr, refuses_what_is_not_all_device_memory)
+/* VmPin of this process, in bytes */
+static size_t pinned(void)
+{
+	FILE *file = fopen("/proc/self/status", "r");
+	size_t kib = SIZE_MAX;
+	char line[128];
+
+	while (file && fgets(line, sizeof(line), file) && sscanf(line, "VmPin: %zu kB", &kib) != 1)
+		;
+	if (file)
+		fclose(file);
+	return kib * 1024;
+}
+
+/*
+ * @n pieces of PIECE bytes side by side: 'd', device memory from @offset on, or 'o', ordinary
+ * memory, as @kinds says.
+ */
+#define PIECE (256ul << 10)
+
+static uint8_t *map_pieces(int fd, uint64_t offset, const char *kinds)
+{
+	size_t n = strlen(kinds);
+	uint8_t *space;
+
+	space = mmap(NULL, n * PIECE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (space == MAP_FAILED)
+		return NULL;
+	for (size_t i = 0; i < n; i++)
+		if (kinds[i] == 'd' &&
+		    mmap(space + i * PIECE, PIECE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+			 fd, offset + i * PIECE) == MAP_FAILED)
+			return NULL;
+	return space;
+}
+
+TEST_F_TIMEOUT(mr, device_and_ordinary_memory_in_one_region, 120)
+{
+	static const char *const layouts[] = { "do", "od", "odo", "dod", "ddoodo", "odododod" };
+	const size_t before = pinned();
+
+	for (size_t l = 0; l < sizeof(layouts) / sizeof(*layouts); l++) {
+		const char *kinds = layouts[l];
+		size_t n = strlen(kinds), len = n * PIECE, ordinary = 0;
+		const uint64_t at = AT(W_MIXED);
+		struct ibv_mr *mr;
+		uint8_t *mem;
+
+		for (size_t i = 0; i < n; i++)
+			ordinary += kinds[i] == 'o';
+		mem = map_pieces(self->fd, at, kinds);
+		ASSERT_NE(NULL, mem);
+		mr = ibv_reg_mr(self->pair.pd, mem + 1, len - 2, RC_PAIR_ALL);
+		ASSERT_NE(NULL, mr) TH_LOG("%s: %s", kinds, strerror(errno));
+		/* What is pinned is charged, and nothing else. */
+		ASSERT_EQ(before + ordinary * PIECE, pinned()) TH_LOG("%s", kinds);
+
+		/* Through the HCA in one transfer, checked by the CPU; and the other way round. */
+		pattern_fill(self->host, len, 700 + l);
+		ASSERT_EQ(0, rc_pair_rdma(&self->pair, IBV_WR_RDMA_WRITE, self->host,
+					  self->host_mr->lkey, len - 2, mem + 1, mr->rkey));
+		ASSERT_TRUE(pattern_matches(mem + 1, len - 2, 700 + l)) TH_LOG("%s", kinds);
+		pattern_fill(mem + 1, len - 2, 800 + l);
+		memset(self->host, 0, len);
+		ASSERT_EQ(0, rc_pair_rdma(&self->pair, IBV_WR_RDMA_READ, self->host,
+					  self->host_mr->lkey, len - 2, mem + 1, mr->rkey));
+		ASSERT_TRUE(pattern_matches(self->host, len - 2, 800 + l)) TH_LOG("%s", kinds);
+
+		/* What check_vram must find: each piece of device memory by itself */
+		for (size_t i = 0; i < n; i++) {
+			size_t from = i ? i * PIECE : 1;
+			size_t to = i < n - 1 ? (i + 1) * PIECE : len - 1;
+
+			if (kinds[i] == 'd')
+				ROUND_TRIP(mr, mem + from, at + from, to - from, 900 + i);
+		}
+		ASSERT_EQ(0, ibv_dereg_mr(mr));
+		ASSERT_EQ(before, pinned());
+		munmap(mem, len);
+	}
+}
+
+TEST_F(mr, charges_the_ordinary_part_only)
+{
+	struct rlimit limit;
+	uint8_t *fits = map_pieces(self->fd, AT(W_MIXED), "dod");
+	uint8_t *not = map_pieces(self->fd, AT(W_MIXED), "dodo");
+	size_t before;
+
+	ASSERT_NE(NULL, fits);
+	ASSERT_NE(NULL, not);
+	ASSERT_EQ(0, ibv_dereg_mr(self->host_mr));
+	/* The rings of the fixture count, too. */
+	before = pinned();
+	limit.rlim_cur = limit.rlim_max = before + PIECE;
+	ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &limit));
+	ASSERT_EQ(0, setgroups(0, NULL));
+	ASSERT_EQ(0, setresgid(65534, 65534, 65534));
+	ASSERT_EQ(0, setresuid(65534, 65534, 65534));
+
+	EXPECT_EQ(0, reg_errno(self->pair.pd, fits, 3 * PIECE, RC_PAIR_ALL));
+	EXPECT_EQ(ENOMEM, reg_errno(self->pair.pd, not, 4 * PIECE, RC_PAIR_ALL));
+	/* A part that may not be written, after one that was pinned */
+	ASSERT_EQ(0, mprotect(not + 3 * PIECE, PIECE, PROT_READ));
+	EXPECT_EQ(EFAULT, reg_errno(self->pair.pd, not + 2 * PIECE, 2 * PIECE, RC_PAIR_ALL));
+	EXPECT_EQ(before, pinned());
+	self->host_mr = ibv_reg_mr(self->pair.pd, self->host, PAGE, RC_PAIR_ALL);
+	ASSERT_NE(NULL, self->host_mr);
+}
+
+TEST_F(mr, refuses_what_is_not_memory)
 {
 	const uint64_t at = AT(W_PLACES);
 	uint8_t *space, *dev;
@@ -243,13 +353,12 @@ TEST_F(mr, refuses_what_is_not_all_device_memory)
 	EXPECT_EQ(EFAULT, reg_errno(self->pair.pd, space + 2 * MIB - 1, MIB, RC_PAIR_ALL));
 	EXPECT_EQ(EFAULT, reg_errno(self->pair.pd, dev, 3 * MIB, RC_PAIR_ALL));
 	EXPECT_EQ(EFAULT, reg_errno(self->pair.pd, space + MIB, MIB, RC_PAIR_ALL));
-	/* Ordinary memory in the hole: behind device memory, between, before */
-	ASSERT_EQ(space + MIB, mmap(space + MIB, MIB, PROT_READ | PROT_WRITE,
+	/* In the hole what cannot be pinned: behind device memory, between, before */
+	ASSERT_EQ(space + MIB, mmap(space + MIB, MIB, PROT_NONE,
 				    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0));
 	EXPECT_EQ(EFAULT, reg_errno(self->pair.pd, dev, MIB + PAGE, RC_PAIR_ALL));
 	EXPECT_EQ(EFAULT, reg_errno(self->pair.pd, dev, 3 * MIB, RC_PAIR_ALL));
 	EXPECT_EQ(EFAULT, reg_errno(self->pair.pd, space + MIB, MIB + PAGE, RC_PAIR_ALL));
-	EXPECT_EQ(0, reg_errno(self->pair.pd, space + MIB, MIB, RC_PAIR_ALL));
 	/* What the stock kernel refuses for itself stays as it is. */
 	EXPECT_EQ(EINVAL, reg_errno(self->pair.pd, dev, 0, RC_PAIR_ALL));
 	EXPECT_EQ(EOPNOTSUPP, reg_errno(self->pair.pd, dev, MIB,

@@ -14,11 +14,11 @@
 #define STARTED_FILE "/run/vram.expect.started"
 
 /* The high bytes of a linear congruential generator (Numerical Recipes' constants). */
-static void pattern_block(uint8_t *block, uint32_t seed)
+static void pattern_block(uint8_t *block, size_t len, uint32_t seed)
 {
 	uint32_t x = seed;
 
-	for (size_t i = 0; i < PATTERN_BLOCK; i++) {
+	for (size_t i = 0; i < len && i < PATTERN_BLOCK; i++) {
 		x = x * 1664525u + 1013904223u;
 		block[i] = x >> 24;
 	}
@@ -28,7 +28,7 @@ void pattern_fill_from(void *dst, size_t len, uint32_t seed, size_t first)
 {
 	uint8_t block[PATTERN_BLOCK];
 
-	pattern_block(block, seed);
+	pattern_block(block, len + first, seed);
 	for (size_t at = 0, n; at < len; at += n) {
 		size_t from = (first + at) % PATTERN_BLOCK;
 
@@ -48,7 +48,7 @@ bool pattern_matches(const void *src, size_t len, uint32_t seed)
 {
 	uint8_t block[PATTERN_BLOCK];
 
-	pattern_block(block, seed);
+	pattern_block(block, len, seed);
 	for (size_t at = 0; at < len; at += PATTERN_BLOCK)
 		if (memcmp((const uint8_t *)src + at, block,
 			   len - at < PATTERN_BLOCK ? len - at : PATTERN_BLOCK))

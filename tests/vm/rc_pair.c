@@ -31,13 +31,13 @@ struct ibv_context *hca_open(const char *name)
 }
 
 /* The last entry of the GID table: RoCE v2 of an IPv4 address, when there is one. */
-static int rc_pair_gid(struct rc_pair *pair, struct ibv_gid_entry *gid)
+static int rc_gid_entry(struct ibv_context *ctx, struct ibv_gid_entry *gid)
 {
 	struct ibv_gid_entry entry;
 	int ret = -ENOENT;
 
 	for (int i = 0; i < 16; i++) {
-		if (ibv_query_gid_ex(pair->ctx, 1, i, &entry, 0))
+		if (ibv_query_gid_ex(ctx, 1, i, &entry, 0))
 			continue;
 		if (entry.gid_type == IBV_GID_TYPE_ROCE_V2 || ret) {
 			*gid = entry;
@@ -47,12 +47,27 @@ static int rc_pair_gid(struct rc_pair *pair, struct ibv_gid_entry *gid)
 	return ret;
 }
 
-static int rc_pair_connect_one(struct rc_pair *pair, int i, const struct ibv_gid_entry *gid)
+int rc_gid(struct ibv_context *ctx, union ibv_gid *gid)
+{
+	struct ibv_gid_entry entry;
+	int ret = rc_gid_entry(ctx, &entry);
+
+	if (!ret)
+		*gid = entry.gid;
+	return ret;
+}
+
+int rc_connect_to(struct ibv_qp *qp, const union ibv_gid *dest_gid, uint32_t dest_qpn)
 {
 	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_RESET };
+	struct ibv_gid_entry gid;
 	int ret;
 
-	ret = ibv_modify_qp(pair->qp[i], &attr, IBV_QP_STATE);
+	ret = rc_gid_entry(qp->context, &gid);
+	if (ret)
+		return ret;
+
+	ret = ibv_modify_qp(qp, &attr, IBV_QP_STATE);
 	if (ret)
 		return -ret;
 
@@ -61,20 +76,20 @@ static int rc_pair_connect_one(struct rc_pair *pair, int i, const struct ibv_gid
 		.qp_access_flags = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |
 				   IBV_ACCESS_REMOTE_ATOMIC,
 	};
-	ret = ibv_modify_qp(pair->qp[i], &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT |
+	ret = ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT |
 			    IBV_QP_ACCESS_FLAGS);
 	if (ret)
 		return -ret;
 
 	attr = (struct ibv_qp_attr){
 		.qp_state = IBV_QPS_RTR, .path_mtu = IBV_MTU_1024,
-		.dest_qp_num = pair->qp[!i]->qp_num, .max_dest_rd_atomic = 1, .min_rnr_timer = 1,
+		.dest_qp_num = dest_qpn, .max_dest_rd_atomic = 1, .min_rnr_timer = 1,
 		.ah_attr = {
 			.is_global = 1, .port_num = 1,
-			.grh = { .dgid = gid->gid, .sgid_index = gid->gid_index, .hop_limit = 1 },
+			.grh = { .dgid = *dest_gid, .sgid_index = gid.gid_index, .hop_limit = 1 },
 		},
 	};
-	ret = ibv_modify_qp(pair->qp[i], &attr, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU |
+	ret = ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU |
 			    IBV_QP_DEST_QPN | IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC |
 			    IBV_QP_MIN_RNR_TIMER);
 	if (ret)
@@ -84,19 +99,25 @@ static int rc_pair_connect_one(struct rc_pair *pair, int i, const struct ibv_gid
 		.qp_state = IBV_QPS_RTS, .timeout = 10, .retry_cnt = 3, .rnr_retry = 3,
 		.max_rd_atomic = 1,
 	};
-	ret = ibv_modify_qp(pair->qp[i], &attr, IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
+	ret = ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
 			    IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC);
 	return -ret;
 }
 
+int rc_connect(struct ibv_qp *qp, uint32_t dest_qpn)
+{
+	union ibv_gid gid;
+	int ret = rc_gid(qp->context, &gid);
+
+	return ret ?: rc_connect_to(qp, &gid, dest_qpn);
+}
+
 int rc_pair_connect(struct rc_pair *pair)
 {
-	struct ibv_gid_entry gid;
-	int ret;
+	int ret = 0;
 
-	ret = rc_pair_gid(pair, &gid);
 	for (int i = 0; !ret && i < 2; i++)
-		ret = rc_pair_connect_one(pair, i, &gid);
+		ret = rc_connect(pair->qp[i], pair->qp[!i]->qp_num);
 	return ret;
 }
 

@@ -25,6 +25,15 @@ struct rc_pair {
 /* Opens the RDMA device @name, or $HCA when it is NULL; NULL with errno. */
 struct ibv_context *hca_open(const char *name);
 
+/* The GID of the HCA for RoCE v2 over IPv4. */
+int rc_gid(struct ibv_context *ctx, union ibv_gid *gid);
+
+/* Takes @qp through RESET to RTS, connected to the QP @dest_qpn of the HCA with @dest_gid. */
+int rc_connect_to(struct ibv_qp *qp, const union ibv_gid *dest_gid, uint32_t dest_qpn);
+
+/* The same to a QP of the same HCA. */
+int rc_connect(struct ibv_qp *qp, uint32_t dest_qpn);
+
 /* Makes and connects the pair. @name as for hca_open(). */
 int rc_pair_open(struct rc_pair *pair, const char *name);
 

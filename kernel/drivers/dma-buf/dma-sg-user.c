@@ -13,9 +13,9 @@
  *  - the list of the caller is copied out of those of the buffers.
  *
  * The lists hold the buffers, not the VMAs: munmap() and the like do not matter
- * to a device once it has its list. What an exporter checks when it maps a buffer
- * it checks for the first list of a buffer and device, not for those that share
- * its attachment.
+ * to a device once it has its list. When the exporter wants a buffer back, the
+ * users of lists that can be revoked stop their devices, and the buffer is
+ * unmapped at once; the others keep what they have until they give it back.
  */
 #define pr_fmt(fmt) "dma-sg-user: " fmt
 
@@ -34,14 +34,17 @@
 /**
  * struct dma_sg_attach - the attachment of a buffer to a device
  * @attach:	the attachment; its importer_priv points back here
- * @sgt:	mapping of the whole buffer; never modified
- * @users:	lists that use @sgt; the attachment is shared while it is not 0.
- *		Protected by the reservation lock of the buffer
+ * @sgt:	mapping of the whole buffer, never modified; NULL before it is mapped
+ *		and after it was revoked. Other lists join while it is not NULL
+ * @users:	the ranges of lists that lie in the buffer, each with a pin of its own
+ *		while @sgt is not NULL
+ *
+ * Protected by the reservation lock of the buffer.
  */
 struct dma_sg_attach {
 	struct dma_buf_attachment *attach;
 	struct sg_table *sgt;
-	unsigned int users;
+	struct list_head users;
 };
 
 /**
@@ -49,26 +52,59 @@ struct dma_sg_attach {
  * @dmabuf:	the buffer, referenced
  * @offset:	first byte of the piece in @dmabuf
  * @len:	bytes
+ * @kind:	which memory it is when there is no buffer
  * @shared:	attachment of @dmabuf, NULL until it is mapped
+ * @user:	in @shared->users
+ * @table:	the list it is a part of
  */
 struct dma_sg_range {
 	struct dma_buf *dmabuf;
 	u64 offset;
 	size_t len;
+	enum dma_sg_kind kind;
 	struct dma_sg_attach *shared;
+	struct list_head user;
+	struct dma_sg_table *table;
 };
 
 /*
- * Lists are pinned for as long as their user wants them, there is no
- * invalidate_mappings(): exporters that insist on revoking refuse the
- * attachment.
+ * The exporter wants the buffer back. The devices are stopped one after the
+ * other; then nobody uses the mapping any more.
  */
+static void dma_sg_invalidate(struct dma_buf_attachment *attach)
+{
+	struct dma_sg_attach *shared = attach->importer_priv;
+	struct dma_sg_range *range;
+
+	dma_resv_assert_held(attach->dmabuf->resv);
+
+	/* Not mapped yet, or revoked before. */
+	if (!shared->sgt)
+		return;
+
+	list_for_each_entry(range, &shared->users, user)
+		range->table->ops->revoke(range->table->priv);
+
+	dma_buf_unmap_attachment(attach, shared->sgt, DMA_BIDIRECTIONAL);
+	/* For sgl_dma_revoked() */
+	WRITE_ONCE(shared->sgt, NULL);
+	list_for_each_entry(range, &shared->users, user)
+		dma_buf_unpin(attach);
+}
+
+/* The device stays where it is until its user is done: exporters may refuse. */
 static const struct dma_buf_attach_ops dma_sg_importer_ops = {
 	.allow_peer2peer = true,
 };
 
-static struct dma_sg_attach *dma_sg_find_attach(struct dma_buf *dmabuf,
-						struct device *dev)
+static const struct dma_buf_attach_ops dma_sg_revocable_importer_ops = {
+	.allow_peer2peer = true,
+	.invalidate_mappings = dma_sg_invalidate,
+};
+
+static struct dma_sg_attach *
+dma_sg_find_attach(struct dma_buf *dmabuf, struct device *dev,
+		   const struct dma_buf_attach_ops *ops)
 {
 	struct dma_buf_attachment *attach;
 
@@ -77,8 +113,8 @@ static struct dma_sg_attach *dma_sg_find_attach(struct dma_buf *dmabuf,
 	list_for_each_entry(attach, &dmabuf->attachments, node) {
 		struct dma_sg_attach *shared = attach->importer_priv;
 
-		if (attach->importer_ops == &dma_sg_importer_ops &&
-		    attach->dev == dev && shared->users)
+		if (attach->importer_ops == ops && attach->dev == dev &&
+		    shared->sgt)
 			return shared;
 	}
 	return NULL;
@@ -90,90 +126,106 @@ static int dma_sg_map_attach(struct dma_sg_attach *shared)
 	struct sg_table *sgt;
 	long ret;
 
-	ret = dma_buf_pin(attach);
-	if (ret)
-		return ret;
-
 	sgt = dma_buf_map_attachment(attach, DMA_BIDIRECTIONAL);
-	if (IS_ERR(sgt)) {
-		ret = PTR_ERR(sgt);
-		goto err_unpin;
-	}
+	if (IS_ERR(sgt))
+		return PTR_ERR(sgt);
 
 	/* The exporter may still be moving the content to where it is mapped. */
 	ret = dma_resv_wait_timeout(attach->dmabuf->resv,
 				    DMA_RESV_USAGE_KERNEL, true,
 				    MAX_SCHEDULE_TIMEOUT);
-	if (ret < 0)
-		goto err_unmap;
+	if (ret < 0) {
+		dma_buf_unmap_attachment(attach, sgt, DMA_BIDIRECTIONAL);
+		return ret;
+	}
 
 	shared->sgt = sgt;
 	return 0;
-
-err_unmap:
-	dma_buf_unmap_attachment(attach, sgt, DMA_BIDIRECTIONAL);
-err_unpin:
-	dma_buf_unpin(attach);
-	return ret;
 }
 
-static struct dma_sg_attach *dma_sg_get_attach(struct dma_buf *dmabuf,
-					       struct device *dev)
+/*
+ * Makes @range a user of @shared. The pin asks the exporter for each of them
+ * whether the buffer may be used.
+ */
+static int dma_sg_join_attach(struct dma_sg_attach *shared,
+			      struct dma_sg_range *range)
 {
-	struct dma_sg_attach *shared, *other;
+	int ret;
+
+	ret = dma_buf_pin(shared->attach);
+	if (ret)
+		return ret;
+
+	if (!shared->sgt) {
+		ret = dma_sg_map_attach(shared);
+		if (ret) {
+			dma_buf_unpin(shared->attach);
+			return ret;
+		}
+	}
+
+	list_add_tail(&range->user, &shared->users);
+	range->shared = shared;
+	return 0;
+}
+
+/* Maps the buffer of @range for @dev, or joins a list that did so before. */
+static int dma_sg_get_attach(struct dma_sg_range *range, struct device *dev,
+			     const struct dma_buf_attach_ops *ops)
+{
+	struct dma_buf *dmabuf = range->dmabuf;
+	struct dma_sg_attach *shared, *own;
 	int ret;
 
 	dma_resv_lock(dmabuf->resv, NULL);
-	shared = dma_sg_find_attach(dmabuf, dev);
+	shared = dma_sg_find_attach(dmabuf, dev, ops);
 	if (shared)
-		shared->users++;
+		ret = dma_sg_join_attach(shared, range);
 	dma_resv_unlock(dmabuf->resv);
 	if (shared)
-		return shared;
+		return ret;
 
-	shared = kzalloc_obj(*shared);
-	if (!shared)
-		return ERR_PTR(-ENOMEM);
+	own = kzalloc_obj(*own);
+	if (!own)
+		return -ENOMEM;
+	INIT_LIST_HEAD(&own->users);
 
-	shared->attach = dma_buf_dynamic_attach(dmabuf, dev,
-						&dma_sg_importer_ops, shared);
-	if (IS_ERR(shared->attach)) {
-		ret = PTR_ERR(shared->attach);
+	own->attach = dma_buf_dynamic_attach(dmabuf, dev, ops, own);
+	if (IS_ERR(own->attach)) {
+		ret = PTR_ERR(own->attach);
 		goto err_free;
 	}
 
 	dma_resv_lock(dmabuf->resv, NULL);
-	other = dma_sg_find_attach(dmabuf, dev);
-	if (other) {
-		/* Somebody was faster. */
-		other->users++;
-		ret = 0;
-	} else {
-		ret = dma_sg_map_attach(shared);
-		if (!ret)
-			shared->users = 1;
-	}
+	/* Somebody may have been faster. */
+	shared = dma_sg_find_attach(dmabuf, dev, ops) ?: own;
+	ret = dma_sg_join_attach(shared, range);
 	dma_resv_unlock(dmabuf->resv);
-	if (!other && !ret)
-		return shared;
+	if (!ret && shared == own)
+		return 0;
 
-	dma_buf_detach(dmabuf, shared->attach);
+	dma_buf_detach(dmabuf, own->attach);
 err_free:
-	kfree(shared);
-	return ret ? ERR_PTR(ret) : other;
+	kfree(own);
+	return ret;
 }
 
-static void dma_sg_put_attach(struct dma_sg_attach *shared)
+static void dma_sg_put_attach(struct dma_sg_range *range)
 {
+	struct dma_sg_attach *shared = range->shared;
 	struct dma_buf_attachment *attach = shared->attach;
-	struct dma_buf *dmabuf = attach->dmabuf;
+	struct dma_buf *dmabuf = range->dmabuf;
 	bool last;
 
 	dma_resv_lock(dmabuf->resv, NULL);
-	last = !--shared->users;
-	if (last) {
-		dma_buf_unmap_attachment(attach, shared->sgt,
-					 DMA_BIDIRECTIONAL);
+	list_del(&range->user);
+	last = list_empty(&shared->users);
+	if (shared->sgt) {
+		if (last) {
+			dma_buf_unmap_attachment(attach, shared->sgt,
+						 DMA_BIDIRECTIONAL);
+			shared->sgt = NULL;
+		}
 		dma_buf_unpin(attach);
 	}
 	dma_resv_unlock(dmabuf->resv);
@@ -188,28 +240,30 @@ static void dma_sg_put_ranges(struct dma_sg_range *ranges, unsigned int nr)
 {
 	while (nr--) {
 		if (ranges[nr].shared)
-			dma_sg_put_attach(ranges[nr].shared);
+			dma_sg_put_attach(&ranges[nr]);
 		dma_buf_put(ranges[nr].dmabuf);
 	}
 	kvfree(ranges);
 }
 
 /*
- * The buffer behind @addr, and how far its VMA reaches. -EFAULT: memory of no
- * exporter. -EACCES: the mapping does not allow what is asked for; @vm_end is
- * valid then, too.
+ * The buffer behind @addr. -EFAULT: memory of no exporter, with @range->kind
+ * telling which. -EACCES: the mapping does not allow what is asked for. *@vm_end
+ * is set in any case.
  */
 static int dma_sg_ask_vma(struct vm_area_struct *vma, unsigned long addr,
 			  bool write, struct dma_sg_range *range,
 			  unsigned long *vm_end)
 {
+	*vm_end = vma->vm_end;
 	/* Without these GUP would have been the one to answer. */
-	if (!(vma->vm_flags & (VM_IO | VM_PFNMAP)))
+	range->kind = vma->vm_flags & (VM_IO | VM_PFNMAP) ? DMA_SG_FOREIGN :
+							    DMA_SG_ORDINARY;
+	if (range->kind == DMA_SG_ORDINARY)
 		return -EFAULT;
 	if (!vma->vm_ops || !vma->vm_ops->p2p_buf)
 		return -EFAULT;
 
-	*vm_end = vma->vm_end;
 	if (!(vma->vm_flags & (write ? VM_WRITE : VM_READ)) ||
 	    !arch_vma_access_permitted(vma, write, false, false))
 		return -EACCES;
@@ -327,21 +381,28 @@ err_put:
 }
 
 /*
- * Copies the part of @range that each entry of its buffer's list holds, from
- * @sg on, or only counts the entries when @sg is NULL. Returns their number;
- * *@next is where the next range goes.
+ * Copies the part of @range that each entry of its buffer's list holds to *@sg,
+ * and moves *@sg on; only counts the entries when @sg is NULL. Returns their
+ * number, or -ENODEV when the buffer was revoked in the meantime.
  */
-static unsigned int dma_sg_slice(const struct dma_sg_range *range,
-				 struct scatterlist *sg,
-				 struct scatterlist **next)
+static int dma_sg_slice(const struct dma_sg_range *range,
+			struct scatterlist **sg)
 {
+	struct sg_table *sgt;
 	u64 skip = range->offset;
 	size_t left = range->len;
 	struct scatterlist *from;
-	unsigned int nents = 0;
+	int nents = 0;
 	int i;
 
-	for_each_sgtable_dma_sg(range->shared->sgt, from, i) {
+	dma_resv_lock(range->dmabuf->resv, NULL);
+	sgt = range->shared->sgt;
+	if (!sgt) {
+		dma_resv_unlock(range->dmabuf->resv);
+		return -ENODEV;
+	}
+
+	for_each_sgtable_dma_sg(sgt, from, i) {
 		size_t len = sg_dma_len(from);
 
 		if (skip >= len) {
@@ -350,9 +411,9 @@ static unsigned int dma_sg_slice(const struct dma_sg_range *range,
 		}
 		len = min(len - skip, left);
 		if (sg) {
-			sg_dma_address(sg) = sg_dma_address(from) + skip;
-			sg_dma_len(sg) = len;
-			sg = sg_next(sg);
+			sg_dma_address(*sg) = sg_dma_address(from) + skip;
+			sg_dma_len(*sg) = len;
+			*sg = sg_next(*sg);
 		}
 		nents++;
 		skip = 0;
@@ -360,9 +421,9 @@ static unsigned int dma_sg_slice(const struct dma_sg_range *range,
 		if (!left)
 			break;
 	}
-	if (next)
-		*next = sg;
-	return left ? 0 : nents;
+	dma_resv_unlock(range->dmabuf->resv);
+
+	return WARN_ON_ONCE(left) ? -EINVAL : nents;
 }
 
 /**
@@ -371,11 +432,15 @@ static unsigned int dma_sg_slice(const struct dma_sg_range *range,
  * @addr:	first byte, in the mm of current; not tagged
  * @len:	bytes
  * @write:	whether @dev, or somebody through it, may write
+ * @ops:	how to stop @dev when an exporter takes its memory back; NULL when that
+ *		is not possible. Exporters may refuse those, and what happens to the
+ *		memory under them is for the exporter to say
+ * @priv:	argument of @ops
  *
  * Every VMA in the range must belong to an exporter, see
  * &vm_operations_struct.p2p_buf; CPU page tables are not looked at. The mapping
- * is bidirectional, and pinned until sgl_dma_unmap(). It is not charged to
- * RLIMIT_MEMLOCK, as it is no memory of the system.
+ * is bidirectional, and pinned until sgl_dma_unmap(), or until it is revoked. It
+ * is not charged to RLIMIT_MEMLOCK, as it is no memory of the system.
  *
  * Context: process context, may sleep. Takes the VMA lock, or the mmap_lock, and
  * the reservation locks of the buffers, one after the other, never two at once.
@@ -392,7 +457,8 @@ static unsigned int dma_sg_slice(const struct dma_sg_range *range,
  * * %-ENOMEM, %-EINTR, and what else an exporter returns
  */
 struct dma_sg_table *sgl_dma_map_user(struct device *dev, unsigned long addr,
-				      size_t len, bool write)
+				      size_t len, bool write,
+				      const struct dma_sg_ops *ops, void *priv)
 {
 	unsigned int i, nr_ranges, nents = 0;
 	struct dma_sg_range *ranges;
@@ -412,40 +478,48 @@ struct dma_sg_table *sgl_dma_map_user(struct device *dev, unsigned long addr,
 		goto err_put;
 	}
 	table->dev = dev;
+	table->ops = ops;
+	table->priv = priv;
 	table->ranges = ranges;
 	table->nr_ranges = nr_ranges;
 
 	for (i = 0; i < nr_ranges; i++) {
-		struct dma_sg_range *range = &ranges[i];
-		struct dma_sg_attach *shared;
-		unsigned int n;
+		ranges[i].table = table;
+		ret = dma_sg_get_attach(&ranges[i], dev,
+					ops ? &dma_sg_revocable_importer_ops :
+					      &dma_sg_importer_ops);
+		if (ret)
+			goto err_put_free;
 
-		shared = dma_sg_get_attach(range->dmabuf, dev);
-		if (IS_ERR(shared)) {
-			ret = PTR_ERR(shared);
-			goto err_free;
-		}
-		range->shared = shared;
-
-		n = dma_sg_slice(range, NULL, NULL);
-		if (WARN_ON_ONCE(!n) || check_add_overflow(nents, n, &nents)) {
+		ret = dma_sg_slice(&ranges[i], NULL);
+		if (ret < 0)
+			goto err_put_free;
+		if (check_add_overflow(nents, ret, &nents)) {
 			ret = -EINVAL;
-			goto err_free;
+			goto err_put_free;
 		}
 	}
 
 	ret = sg_alloc_table(&table->sgt, nents, GFP_KERNEL);
 	if (ret)
-		goto err_free;
-	sg = table->sgt.sgl;
-	for (i = 0; i < nr_ranges; i++)
-		dma_sg_slice(&ranges[i], sg, &sg);
+		goto err_put_free;
 	/* Nothing for the CPU in here. */
 	table->sgt.orig_nents = 0;
+	sg = table->sgt.sgl;
+	for (i = 0; i < nr_ranges; i++) {
+		ret = dma_sg_slice(&ranges[i], &sg);
+		if (ret < 0) {
+			sgl_dma_unmap(table);
+			return ERR_PTR(ret);
+		}
+	}
 	return table;
 
-err_free:
+	/* A revocation looks at the table as long as its ranges are in use. */
+err_put_free:
+	dma_sg_put_ranges(ranges, nr_ranges);
 	kfree(table);
+	return ERR_PTR(ret);
 err_put:
 	dma_sg_put_ranges(ranges, nr_ranges);
 	return ERR_PTR(ret);
@@ -460,38 +534,124 @@ EXPORT_SYMBOL_NS_GPL(sgl_dma_map_user, "DMA_BUF");
  */
 void sgl_dma_unmap(struct dma_sg_table *table)
 {
+	dma_sg_put_ranges(table->ranges, table->nr_ranges);
 	/* sg_free_table() frees what was allocated. */
 	table->sgt.orig_nents = table->sgt.nents;
 	sg_free_table(&table->sgt);
-	dma_sg_put_ranges(table->ranges, table->nr_ranges);
 	kfree(table);
 }
 EXPORT_SYMBOL_NS_GPL(sgl_dma_unmap, "DMA_BUF");
 
 /**
- * sgl_dma_check_user - ask whether a user range is device memory
+ * sgl_dma_next_run - find out how far user memory of one kind reaches
  * @addr:	first byte, in the mm of current; not tagged
- * @len:	bytes
+ * @end:	where to stop
+ * @write:	whether it would be written
+ * @run_end:	end of the run, at most @end; both are at VMAs' ends, or @end
+ *
+ * Context: process context, may sleep.
+ *
+ * Return: an &enum dma_sg_kind; %-EFAULT when nothing is mapped at @addr; %-EINTR
+ * and %-ENOMEM.
+ */
+int sgl_dma_next_run(unsigned long addr, unsigned long end, bool write,
+		     unsigned long *run_end)
+{
+	int kind = -EFAULT;
+
+	might_sleep();
+
+	for (*run_end = addr; *run_end < end;) {
+		struct dma_sg_range range = {};
+		unsigned long vm_end = 0;
+		int ret;
+
+		ret = dma_sg_ask_addr(current->mm, *run_end, write, &range,
+				      &vm_end);
+		if (!ret)
+			dma_buf_put(range.dmabuf);
+		if (ret && ret != -EFAULT && ret != -EACCES && ret != -ENODEV)
+			return ret;
+		/* A hole, this time or the next. */
+		if (!vm_end)
+			break;
+
+		ret = ret == -EFAULT ? range.kind : DMA_SG_EXPORTED;
+		if (kind >= 0 && ret != kind)
+			break;
+		kind = ret;
+		*run_end = min(vm_end, end);
+	}
+	return kind;
+}
+EXPORT_SYMBOL_NS_GPL(sgl_dma_next_run, "DMA_BUF");
+
+static struct device *dma_sg_owner(struct dma_buf *dmabuf)
+{
+	return dmabuf->ops->p2p_owner ? dmabuf->ops->p2p_owner(dmabuf) : NULL;
+}
+
+/**
+ * sgl_dma_get_owner - find out whose the memory at a user address is
+ * @addr:	address in the mm of current; not tagged
  * @write:	whether it would be written
  *
  * Context: process context, may sleep.
  *
- * Return: 0, or the error with which sgl_dma_map_user() would end before it
- * looks at any device; %-EFAULT means that the range is not, or not in whole,
- * memory of an exporter.
+ * Return: the device, with a reference, whether or not its memory can be mapped;
+ * NULL when it is nobody's, the owner does not say, or does not give access to it.
  */
-int sgl_dma_check_user(unsigned long addr, size_t len, bool write)
+struct device *sgl_dma_get_owner(unsigned long addr, bool write)
 {
-	struct dma_sg_range *ranges;
-	unsigned int nr;
-	int ret;
+	struct dma_sg_range range = {};
+	struct device *owner;
+	unsigned long vm_end;
 
 	might_sleep();
 
-	ret = dma_sg_find_ranges(addr, len, write, &ranges, &nr);
-	if (ret)
-		return ret;
-	dma_sg_put_ranges(ranges, nr);
-	return 0;
+	if (dma_sg_ask_addr(current->mm, addr, write, &range, &vm_end))
+		return NULL;
+
+	owner = get_device(dma_sg_owner(range.dmabuf));
+	dma_buf_put(range.dmabuf);
+	return owner;
 }
-EXPORT_SYMBOL_NS_GPL(sgl_dma_check_user, "DMA_BUF");
+EXPORT_SYMBOL_NS_GPL(sgl_dma_get_owner, "DMA_BUF");
+
+/**
+ * sgl_dma_owner - tell whose memory a list is made of
+ * @table:	from sgl_dma_map_user()
+ *
+ * Return: the device that owns the first piece, which stays until sgl_dma_unmap();
+ * NULL when it is not known.
+ */
+struct device *sgl_dma_owner(const struct dma_sg_table *table)
+{
+	return dma_sg_owner(table->ranges[0].dmabuf);
+}
+EXPORT_SYMBOL_NS_GPL(sgl_dma_owner, "DMA_BUF");
+
+/**
+ * sgl_dma_revoked - tell whether memory of a list was taken back
+ * @table:	from sgl_dma_map_user()
+ *
+ * Takes no lock: what is true stays true, the rest may change at any time. An
+ * exporter that cannot stop the device, and takes its memory back all the same,
+ * is not seen.
+ *
+ * Return: whether it was, be it with the help of the list's user or of the IOMMU.
+ */
+bool sgl_dma_revoked(const struct dma_sg_table *table)
+{
+	unsigned int i;
+
+	for (i = 0; i < table->nr_ranges; i++) {
+		const struct dma_sg_attach *shared = table->ranges[i].shared;
+
+		if (!READ_ONCE(shared->sgt) ||
+		    READ_ONCE(shared->attach->unlinked))
+			return true;
+	}
+	return false;
+}
+EXPORT_SYMBOL_NS_GPL(sgl_dma_revoked, "DMA_BUF");

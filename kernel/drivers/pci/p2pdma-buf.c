@@ -10,8 +10,13 @@
  * carry DMA addresses only; there is no struct page behind a BAR.
  *
  * No driver is involved, so nothing here may depend on one being bound: the
- * DMA-buf belongs to the PCI device and is revoked by the PCI core when the BAR
- * goes away or moves.
+ * DMA-buf belongs to the PCI device, and the PCI core revokes it when the BAR goes
+ * away or moves, and before the device is reset or gets a driver.
+ *
+ * Revoking must work whatever the importer does: it is told to stop its device;
+ * where it cannot, an IOMMU cuts the device off. An importer for which there is
+ * neither is refused, unless the administrator says otherwise by the kernel
+ * parameter p2pdma_buf.importers.
  */
 
 #include <linux/cleanup.h>
@@ -25,13 +30,53 @@
 #include <linux/jiffies.h>
 #include <linux/list.h>
 #include <linux/mm.h>
+#include <linux/moduleparam.h>
 #include <linux/pci-p2pdma.h>
 #include <linux/pci.h>
 #include <linux/pm_runtime.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
+#include <linux/string.h>
 
 #include "pci.h"
+
+enum pci_p2pdma_importers {
+	PCI_P2PDMA_IMPORTERS_OFF,
+	PCI_P2PDMA_IMPORTERS_REVOCABLE,
+	PCI_P2PDMA_IMPORTERS_ANY,
+};
+
+static const char * const importers_names[] = {
+	[PCI_P2PDMA_IMPORTERS_OFF]	 = "off",
+	[PCI_P2PDMA_IMPORTERS_REVOCABLE] = "revocable",
+	[PCI_P2PDMA_IMPORTERS_ANY]	 = "any",
+};
+
+static enum pci_p2pdma_importers importers = PCI_P2PDMA_IMPORTERS_REVOCABLE;
+
+static int importers_set(const char *val, const struct kernel_param *kp)
+{
+	int ret = sysfs_match_string(importers_names, val);
+
+	if (ret < 0)
+		return ret;
+	importers = ret;
+	return 0;
+}
+
+static int importers_get(char *buffer, const struct kernel_param *kp)
+{
+	return sysfs_emit(buffer, "%s\n", importers_names[importers]);
+}
+
+static const struct kernel_param_ops importers_ops = {
+	.set = importers_set,
+	.get = importers_get,
+};
+
+module_param_cb(importers, &importers_ops, NULL, 0444);
+MODULE_PARM_DESC(importers,
+		 "Who may use BARs that user space has mapped for peer-to-peer DMA: off, revocable, any (default: revocable)");
 
 /*
  * How long a revocation waits for the importers. They promise to unmap within
@@ -47,7 +92,8 @@
  * @phys: CPU physical range of the BAR when the DMA-buf was created
  * @provider: P2PDMA provider of the BAR. It is not pcim_p2pdma_provider()'s:
  *	that one is freed when a driver unbinds, and here there may be none.
- * @nr_mapped: number of DMA mappings; protected by the reservation lock
+ * @nr_mapped: number of DMA mappings through which a device can reach the BAR;
+ *	protected by the reservation lock
  * @revoked: never map it again; written under the reservation lock
  * @unmapped: completed when @nr_mapped falls to 0 after the revocation
  */
@@ -62,14 +108,29 @@ struct pci_p2pdma_buf {
 };
 
 /**
+ * struct pci_p2pdma_buf_user - an attachment of the DMA-buf of a BAR
+ * @sgt: the mapping, or NULL
+ * @dir: its direction
+ * @unlinked: the IOMMU has cut the device off
+ *
+ * Protected by the reservation lock.
+ */
+struct pci_p2pdma_buf_user {
+	struct sg_table *sgt;
+	enum dma_data_direction dir;
+	bool unlinked;
+};
+
+/**
  * struct pci_p2pdma_bar - where a mapping of a BAR finds the BAR's DMA-buf
  * @lock: protects the fields below
  * @dmabuf: the BAR's present DMA-buf, holding a reference, or NULL
- * @revoked: there was a DMA-buf, and it was revoked
+ * @revoked: it was revoked, or could not be made while pci_dev::p2pdma_blocked;
+ *	pci_p2pdma_buf_unblock() makes a new one
  *
  * pci_dev::p2pdma_bars is an array of these, one for each standard BAR. It lives
  * from the first mmap() until the PCI device is released, while a DMA-buf in it
- * keeps the PCI device: pci_p2pdma_buf_revoke() breaks the cycle.
+ * keeps the PCI device: pci_p2pdma_buf_block() breaks the cycle.
  */
 struct pci_p2pdma_bar {
 	spinlock_t lock;	/* protects the fields below */
@@ -108,19 +169,19 @@ static int pci_p2pdma_buf_attach(struct dma_buf *dmabuf,
 				 struct dma_buf_attachment *attach)
 {
 	struct pci_p2pdma_buf *buf = dmabuf->priv;
+	struct pci_p2pdma_buf_user *user;
 	int ret;
 
-	/*
-	 * Of the importers, RDMA memory regions cannot yet give a mapping back
-	 * before they are deregistered. So dma_buf_attach_revocable() is not
-	 * demanded, and pci_p2pdma_buf_revoke() can only complain about them.
-	 */
 	if (!attach->peer2peer)
 		return -EOPNOTSUPP;
 
-	/* Only to fail early, pci_p2pdma_buf_map() decides. */
+	/* Only to fail early, pci_p2pdma_buf_pin() and _map() decide. */
 	if (READ_ONCE(buf->revoked))
 		return -ENODEV;
+
+	user = kzalloc_obj(*user);
+	if (!user)
+		return -ENOMEM;
 
 	/*
 	 * Not in map(): that runs under the reservation lock, in which a
@@ -130,9 +191,11 @@ static int pci_p2pdma_buf_attach(struct dma_buf *dmabuf,
 	if (ret) {
 		pci_dbg(buf->pdev, "BAR %d: no peer-to-peer DMA, cannot resume: %d\n",
 			buf->bar, ret);
+		kfree(user);
 		return -ENODEV;
 	}
 
+	attach->priv = user;
 	return 0;
 }
 
@@ -142,26 +205,66 @@ static void pci_p2pdma_buf_detach(struct dma_buf *dmabuf,
 	struct pci_p2pdma_buf *buf = dmabuf->priv;
 
 	pm_runtime_put(&buf->pdev->dev);
+	kfree(attach->priv);
+}
+
+static int pci_p2pdma_buf_usable(struct pci_p2pdma_buf *buf,
+				 struct device *importer)
+{
+	if (buf->revoked)
+		return -ENODEV;
+
+	/* To a peer this is no different from a BAR that is gone. */
+	if (!pci_p2pdma_buf_decoded(buf)) {
+		pci_dbg(buf->pdev, "BAR %d: no peer-to-peer DMA for %s, not decoded\n",
+			buf->bar, dev_name(importer));
+		return -ENODEV;
+	}
+
+	return 0;
+}
+
+/*
+ * A BAR does not move while it is in use, it is revoked. But an importer may be
+ * about to use a mapping that it has made earlier for another purpose.
+ */
+static int pci_p2pdma_buf_pin(struct dma_buf_attachment *attach)
+{
+	dma_resv_assert_held(attach->dmabuf->resv);
+
+	return pci_p2pdma_buf_usable(attach->dmabuf->priv, attach->dev);
+}
+
+static void pci_p2pdma_buf_unpin(struct dma_buf_attachment *attach)
+{
+}
+
+/* Can the mapping be taken back at any time, whatever the importer does? */
+static bool pci_p2pdma_buf_can_revoke(struct dma_buf_attachment *attach,
+				      struct sg_table *sgt)
+{
+	return dma_buf_attach_revocable(attach) || dma_buf_sgt_has_iova(sgt) ||
+	       importers == PCI_P2PDMA_IMPORTERS_ANY;
 }
 
 static struct sg_table *pci_p2pdma_buf_map(struct dma_buf_attachment *attach,
 					   enum dma_data_direction dir)
 {
 	struct pci_p2pdma_buf *buf = attach->dmabuf->priv;
+	struct pci_p2pdma_buf_user *user = attach->priv;
 	struct sg_table *sgt;
 	const char *route;
+	int ret;
 
 	dma_resv_assert_held(attach->dmabuf->resv);
 
-	if (buf->revoked)
-		return ERR_PTR(-ENODEV);
+	ret = pci_p2pdma_buf_usable(buf, attach->dev);
+	if (ret)
+		return ERR_PTR(ret);
 
-	/* To a peer this is no different from a BAR that is gone. */
-	if (!pci_p2pdma_buf_decoded(buf)) {
-		pci_dbg(buf->pdev, "BAR %d: no peer-to-peer DMA for %s, not decoded\n",
-			buf->bar, dev_name(attach->dev));
-		return ERR_PTR(-ENODEV);
-	}
+	/* No importer wants that, and revoking would have to know them all. */
+	if (user->sgt)
+		return ERR_PTR(-EBUSY);
 
 	switch (pci_p2pdma_map_type(&buf->provider, attach->dev)) {
 	case PCI_P2PDMA_MAP_BUS_ADDR:
@@ -181,6 +284,16 @@ static struct sg_table *pci_p2pdma_buf_map(struct dma_buf_attachment *attach,
 	if (IS_ERR(sgt))
 		return sgt;
 
+	if (!pci_p2pdma_buf_can_revoke(attach, sgt)) {
+		dma_buf_free_sgt(attach, sgt, dir);
+		pci_dbg(buf->pdev, "BAR %d: no peer-to-peer DMA for %s, it could not be revoked (route: %s, no IOVA, see p2pdma_buf.importers)\n",
+			buf->bar, dev_name(attach->dev), route);
+		return ERR_PTR(-EOPNOTSUPP);
+	}
+
+	user->sgt = sgt;
+	user->dir = dir;
+	user->unlinked = false;
 	buf->nr_mapped++;
 	pci_dbg(buf->pdev, "BAR %d: mapped for %s, route: %s\n", buf->bar,
 		dev_name(attach->dev), route);
@@ -192,11 +305,13 @@ static void pci_p2pdma_buf_unmap(struct dma_buf_attachment *attach,
 				 enum dma_data_direction dir)
 {
 	struct pci_p2pdma_buf *buf = attach->dmabuf->priv;
+	struct pci_p2pdma_buf_user *user = attach->priv;
 
 	dma_resv_assert_held(attach->dmabuf->resv);
 
 	dma_buf_free_sgt(attach, sgt, dir);
-	if (!--buf->nr_mapped && buf->revoked)
+	user->sgt = NULL;
+	if (!user->unlinked && !--buf->nr_mapped && buf->revoked)
 		complete_all(&buf->unmapped);
 }
 
@@ -208,13 +323,22 @@ static void pci_p2pdma_buf_release(struct dma_buf *dmabuf)
 	kfree(buf);
 }
 
-/* No pin and unpin: a BAR does not move while it is mapped, it is revoked. */
+static struct device *pci_p2pdma_buf_owner(struct dma_buf *dmabuf)
+{
+	struct pci_p2pdma_buf *buf = dmabuf->priv;
+
+	return &buf->pdev->dev;
+}
+
 static const struct dma_buf_ops pci_p2pdma_buf_ops = {
 	.attach		= pci_p2pdma_buf_attach,
 	.detach		= pci_p2pdma_buf_detach,
+	.pin		= pci_p2pdma_buf_pin,
+	.unpin		= pci_p2pdma_buf_unpin,
 	.map_dma_buf	= pci_p2pdma_buf_map,
 	.unmap_dma_buf	= pci_p2pdma_buf_unmap,
 	.release	= pci_p2pdma_buf_release,
+	.p2p_owner	= pci_p2pdma_buf_owner,
 };
 
 static struct dma_buf *pci_p2pdma_buf_export(struct pci_dev *pdev, int bar)
@@ -276,11 +400,48 @@ static struct pci_p2pdma_bar *pci_p2pdma_get_bars(struct pci_dev *pdev)
 	return bars;
 }
 
+/* Gives @bar a DMA-buf, if there may be one and there is none. */
+static void pci_p2pdma_fill_bar(struct pci_dev *pdev, int bar)
+{
+	struct pci_p2pdma_bar *slot = &pdev->p2pdma_bars[bar];
+	struct dma_buf *dmabuf;
+
+	scoped_guard(spinlock, &slot->lock) {
+		if (slot->dmabuf && pci_p2pdma_buf_in_place(slot->dmabuf->priv))
+			return;
+		if (atomic_read(&pdev->p2pdma_blocked)) {
+			slot->revoked = true;
+			return;
+		}
+	}
+
+	/*
+	 * That can fail for want of memory. The mapping itself works without, so
+	 * do not fail the mmap(); the next one tries again.
+	 */
+	dmabuf = pci_p2pdma_buf_export(pdev, bar);
+	if (IS_ERR(dmabuf))
+		return;
+
+	scoped_guard(spinlock, &slot->lock) {
+		if (atomic_read(&pdev->p2pdma_blocked)) {
+			slot->revoked = true;
+		} else if (!slot->dmabuf ||
+			   !pci_p2pdma_buf_in_place(slot->dmabuf->priv)) {
+			swap(slot->dmabuf, dmabuf);
+			slot->revoked = false;
+		}
+	}
+
+	/* One of a BAR that has moved, or this one is not wanted any more. */
+	if (dmabuf)
+		dma_buf_put(dmabuf);
+}
+
 /* Where p2p_buf() finds the DMA-buf of @bar; NULL if there is no such place. */
 static struct pci_p2pdma_bar *pci_p2pdma_get_bar(struct pci_dev *pdev, int bar)
 {
-	struct pci_p2pdma_bar *bars, *slot;
-	struct dma_buf *dmabuf;
+	struct pci_p2pdma_bar *bars;
 
 	/* A BAR that has no addresses: something else is there. */
 	if (!pci_resource_n(pdev, bar)->parent)
@@ -299,31 +460,8 @@ static struct pci_p2pdma_bar *pci_p2pdma_get_bar(struct pci_dev *pdev, int bar)
 	if (!bars)
 		return NULL;
 
-	slot = &bars[bar];
-	scoped_guard(spinlock, &slot->lock)
-		if (slot->dmabuf && pci_p2pdma_buf_in_place(slot->dmabuf->priv))
-			return slot;
-
-	/*
-	 * That can fail for want of memory. The mapping itself works without, so
-	 * do not fail the mmap(); the next one tries again.
-	 */
-	dmabuf = pci_p2pdma_buf_export(pdev, bar);
-	if (IS_ERR(dmabuf))
-		return slot;
-
-	scoped_guard(spinlock, &slot->lock) {
-		if (!slot->dmabuf ||
-		    !pci_p2pdma_buf_in_place(slot->dmabuf->priv)) {
-			swap(slot->dmabuf, dmabuf);
-			slot->revoked = false;
-		}
-	}
-
-	/* One of a BAR that has moved, or somebody else was faster. */
-	if (dmabuf)
-		dma_buf_put(dmabuf);
-	return slot;
+	pci_p2pdma_fill_bar(pdev, bar);
+	return &bars[bar];
 }
 
 static int pci_p2pdma_vma_p2p_buf(struct vm_area_struct *vma,
@@ -394,8 +532,15 @@ static const struct vm_operations_struct pci_p2pdma_vm_ops = {
 void pci_p2pdma_buf_mmap(struct pci_dev *pdev, int bar,
 			 struct vm_area_struct *vma)
 {
+	struct pci_p2pdma_bar *slot;
+
+	if (importers == PCI_P2PDMA_IMPORTERS_OFF)
+		return;
+
+	/* Also for a private mapping: pci_p2pdma_buf_zap() is to know of it. */
+	slot = pci_p2pdma_get_bar(pdev, bar);
 	if (vma->vm_flags & VM_MAYSHARE)
-		vma->vm_private_data = pci_p2pdma_get_bar(pdev, bar);
+		vma->vm_private_data = slot;
 
 	vma->vm_ops = &pci_p2pdma_vm_ops;
 }
@@ -413,11 +558,23 @@ static void pci_p2pdma_buf_revoke_one(struct dma_buf *dmabuf)
 	idle = dma_resv_wait_timeout(dmabuf->resv, DMA_RESV_USAGE_BOOKKEEP,
 				     false, PCI_P2PDMA_BUF_REVOKE_TIMEOUT) > 0;
 
-	/* Who was not told has no reason to unmap soon. */
+	/*
+	 * Who was not told has no reason to unmap soon; the IOMMU stops its
+	 * device. The addresses stay its own until it unmaps.
+	 */
 	timeout = PCI_P2PDMA_BUF_REVOKE_TIMEOUT;
-	list_for_each_entry(attach, &dmabuf->attachments, node)
-		if (!dma_buf_attach_revocable(attach))
+	list_for_each_entry(attach, &dmabuf->attachments, node) {
+		struct pci_p2pdma_buf_user *user = attach->priv;
+
+		if (dma_buf_attach_revocable(attach) || !user->sgt)
+			continue;
+		if (dma_buf_unlink_sgt(attach, user->sgt, user->dir)) {
 			timeout = 0;
+			continue;
+		}
+		user->unlinked = true;
+		buf->nr_mapped--;
+	}
 
 	if (!buf->nr_mapped)
 		complete_all(&buf->unmapped);
@@ -433,31 +590,37 @@ static void pci_p2pdma_buf_revoke_one(struct dma_buf *dmabuf)
 }
 
 /**
- * pci_p2pdma_buf_revoke - take the BARs of a device back from its peers
+ * pci_p2pdma_buf_block - take the BARs of a device back from its peers
  * @pdev: PCI device
  *
  * Stop all peer-to-peer DMA that goes through the DMA-bufs of @pdev's BARs: no
  * new attachment and no new mapping succeeds (-ENODEV), the importers are told to
- * give up the mappings they have, and when this returns they have done so. If one
- * has not, because it cannot be revoked or takes too long, that is logged as an
- * error. Call it before the BARs go away or change their meaning.
+ * give up the mappings they have, and when this returns they have done so, or the
+ * IOMMU does not translate for them any more. If one has not, because it was let
+ * in by p2pdma_buf.importers=any or takes too long, that is logged as an error.
+ * Call it before the BARs go away or change their meaning.
  *
- * The DMA-bufs revoked here stay so for good. While the sysfs files exist, the
- * next mmap() gives the BAR a new one; a caller that has to exclude that removes
- * the files first.
+ * The DMA-bufs revoked here stay so for good. The BARs get new ones when
+ * pci_p2pdma_buf_unblock() was called as often as this.
  *
- * Mappings of the BARs into user space are left as they are.
+ * Mappings of the BARs into user space are left as they are, see
+ * pci_p2pdma_buf_zap().
  *
  * Context: May sleep. Importers are called under the reservation lock of the
  * DMA-buf; the caller may hold device_lock() and pci_rescan_remove_lock, which
  * importers therefore must not take on the way to unmapping.
  */
-void pci_p2pdma_buf_revoke(struct pci_dev *pdev)
+void pci_p2pdma_buf_block(struct pci_dev *pdev)
 {
-	struct pci_p2pdma_bar *bars = READ_ONCE(pdev->p2pdma_bars);
+	struct pci_p2pdma_bar *bars;
 	struct dma_buf *dmabuf;
 	int i;
 
+	/* Whoever makes p2pdma_bars after it was looked for here sees this. */
+	atomic_inc(&pdev->p2pdma_blocked);
+	smp_mb__after_atomic();
+
+	bars = READ_ONCE(pdev->p2pdma_bars);
 	if (!bars)
 		return;
 
@@ -474,6 +637,60 @@ void pci_p2pdma_buf_revoke(struct pci_dev *pdev)
 			pci_p2pdma_buf_revoke_one(dmabuf);
 			dma_buf_put(dmabuf);
 		}
+	}
+}
+
+/**
+ * pci_p2pdma_buf_unblock - let peers use the BARs of a device again
+ * @pdev: PCI device
+ *
+ * The counterpart of pci_p2pdma_buf_block(). BARs that are mapped into user space
+ * get new DMA-bufs, which p2p_buf() finds also from mappings made before. Where
+ * there is no memory for one, the next mmap() tries again.
+ *
+ * Context: May sleep.
+ */
+void pci_p2pdma_buf_unblock(struct pci_dev *pdev)
+{
+	struct pci_p2pdma_bar *bars = READ_ONCE(pdev->p2pdma_bars);
+	int i;
+
+	if (!atomic_dec_and_test(&pdev->p2pdma_blocked) || !bars)
+		return;
+
+	for (i = 0; i < PCI_STD_NUM_BARS; i++)
+		if (READ_ONCE(bars[i].revoked))
+			pci_p2pdma_fill_bar(pdev, i);
+}
+
+/**
+ * pci_p2pdma_buf_zap - take the BARs of a device away from user space
+ * @pdev: PCI device
+ *
+ * What was mapped through sysfs, /proc/bus/pci or /dev/mem becomes SIGBUS for
+ * good. For when the addresses become free for other devices; the caller sees to
+ * it that nobody maps the BARs any more. BARs that share a page with something
+ * else are left out. Nothing happens if no BAR was ever mapped through sysfs, and
+ * with p2pdma_buf.importers=off.
+ *
+ * Context: May sleep.
+ */
+void pci_p2pdma_buf_zap(struct pci_dev *pdev)
+{
+	int i;
+
+	if (!READ_ONCE(pdev->p2pdma_bars))
+		return;
+
+	for (i = 0; i < PCI_STD_NUM_BARS; i++) {
+		resource_size_t start = pci_resource_start(pdev, i);
+		resource_size_t len = pci_resource_len(pdev, i);
+
+		if (!(pci_resource_flags(pdev, i) & IORESOURCE_MEM) || !len ||
+		    !PAGE_ALIGNED(start) || !PAGE_ALIGNED(len))
+			continue;
+
+		unmap_mapping_range(iomem_get_mapping(), start, len, 1);
 	}
 }
 

@@ -7,9 +7,11 @@
  */
 #include <kunit/device.h>
 #include <kunit/test.h>
+#include <kunit/test-bug.h>
 #include <linux/anon_inodes.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-mapping.h>
+#include <linux/dma-resv.h>
 #include <linux/dma-sg-table.h>
 #include <linux/file.h>
 #include <linux/mm.h>
@@ -278,7 +280,8 @@ static void test_expect_map_err(struct kunit *test, struct device *dev,
 				unsigned long addr, size_t len, bool write,
 				int err)
 {
-	struct dma_sg_table *table = sgl_dma_map_user(dev, addr, len, write);
+	struct dma_sg_table *table = sgl_dma_map_user(dev, addr, len, write,
+						      NULL, NULL);
 
 	KUNIT_EXPECT_EQ(test, err, PTR_ERR_OR_ZERO(table));
 	if (!IS_ERR(table))
@@ -293,7 +296,7 @@ static void sgl_whole_buffer(struct kunit *test)
 	struct dma_sg_table *table;
 
 	test_mmap_rw(test, buf, addr, 0, SZ_1M);
-	table = sgl_dma_map_user(dev, addr, SZ_1M, true);
+	table = sgl_dma_map_user(dev, addr, SZ_1M, true, NULL, NULL);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, table);
 	KUNIT_EXPECT_EQ(test, 1, table->sgt.nents);
 	KUNIT_EXPECT_EQ(test, 0, table->sgt.orig_nents);
@@ -320,7 +323,8 @@ static void sgl_slices(struct kunit *test)
 			struct scatterlist *sg;
 			int i;
 
-			table = sgl_dma_map_user(dev, addr + a, b - a, true);
+			table = sgl_dma_map_user(dev, addr + a, b - a, true,
+						 NULL, NULL);
 			KUNIT_ASSERT_NOT_ERR_OR_NULL(test, table);
 			KUNIT_EXPECT_EQ(test, (b - 1) / seg - a / seg + 1,
 					table->sgt.nents);
@@ -342,7 +346,8 @@ static void sgl_slices(struct kunit *test)
 	for (from = 0; from < 4; from++) {
 		struct dma_sg_table *table;
 
-		table = sgl_dma_map_user(dev, addr + from * seg, seg, true);
+		table = sgl_dma_map_user(dev, addr + from * seg, seg, true,
+					 NULL, NULL);
 		KUNIT_ASSERT_NOT_ERR_OR_NULL(test, table);
 		KUNIT_EXPECT_EQ(test, 1, table->sgt.nents);
 		test_expect_sg(test, table->sgt.sgl, test_dma_addr(buf, from),
@@ -367,7 +372,7 @@ static void sgl_many_vmas(struct kunit *test)
 	test_mmap_rw(test, a, addr + SZ_128K + SZ_64K, 0, SZ_64K);
 
 	table = sgl_dma_map_user(dev, addr + PAGE_SIZE, SZ_256K - PAGE_SIZE,
-				 true);
+				 true, NULL, NULL);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, table);
 	KUNIT_ASSERT_EQ(test, 3, table->sgt.nents);
 	test_expect_sg(test, table->sgt.sgl, TEST_DMA_BASE + PAGE_SIZE,
@@ -395,9 +400,9 @@ static void sgl_shares_attachment(struct kunit *test)
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, other);
 
 	test_mmap_rw(test, buf, addr, 0, SZ_1M);
-	one = sgl_dma_map_user(dev, addr, SZ_64K, true);
+	one = sgl_dma_map_user(dev, addr, SZ_64K, true, NULL, NULL);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, one);
-	two = sgl_dma_map_user(dev, addr + SZ_512K, SZ_64K, false);
+	two = sgl_dma_map_user(dev, addr + SZ_512K, SZ_64K, false, NULL, NULL);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, two);
 	KUNIT_EXPECT_EQ(test, 1, buf->attached);
 	KUNIT_EXPECT_EQ(test, 1, buf->mapped);
@@ -408,7 +413,7 @@ static void sgl_shares_attachment(struct kunit *test)
 	test_expect_sg(test, two->sgt.sgl, TEST_DMA_BASE + SZ_512K, SZ_64K);
 
 	/* Another device has an attachment of its own. */
-	one = sgl_dma_map_user(other, addr, SZ_64K, true);
+	one = sgl_dma_map_user(other, addr, SZ_64K, true, NULL, NULL);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, one);
 	KUNIT_EXPECT_EQ(test, 2, buf->attached);
 	KUNIT_EXPECT_EQ(test, 2, buf->pinned);
@@ -426,7 +431,7 @@ static void sgl_survives_munmap(struct kunit *test)
 	struct dma_sg_table *table;
 
 	test_mmap_rw(test, buf, addr, 0, SZ_1M);
-	table = sgl_dma_map_user(dev, addr, SZ_1M, true);
+	table = sgl_dma_map_user(dev, addr, SZ_1M, true, NULL, NULL);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, table);
 	KUNIT_EXPECT_EQ(test, 0, vm_munmap(addr, SZ_1M));
 	KUNIT_EXPECT_EQ(test, 1, buf->mapped);
@@ -449,7 +454,8 @@ static void sgl_large(struct kunit *test)
 
 	addr = test_space(test, nr_segs * PAGE_SIZE);
 	test_mmap_rw(test, many, addr, 0, nr_segs * PAGE_SIZE);
-	table = sgl_dma_map_user(dev, addr + 1, nr_segs * PAGE_SIZE - 2, true);
+	table = sgl_dma_map_user(dev, addr + 1, nr_segs * PAGE_SIZE - 2, true,
+				 NULL, NULL);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, table);
 	KUNIT_ASSERT_EQ(test, nr_segs, table->sgt.nents);
 	for_each_sgtable_dma_sg(&table->sgt, sg, i)
@@ -463,7 +469,8 @@ static void sgl_large(struct kunit *test)
 
 	addr = test_space(test, 3 * seg);
 	test_mmap_rw(test, huge, addr, 0, 3 * seg);
-	table = sgl_dma_map_user(dev, addr + seg - SZ_1M, seg + SZ_2M, true);
+	table = sgl_dma_map_user(dev, addr + seg - SZ_1M, seg + SZ_2M, true,
+				 NULL, NULL);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, table);
 	KUNIT_ASSERT_EQ(test, 3, table->sgt.nents);
 	sg = table->sgt.sgl;
@@ -503,9 +510,6 @@ static void sgl_refuses_what_is_no_exporters(struct kunit *test)
 	test_expect_map_err(test, dev, addr, ULONG_MAX - addr, true, -EFAULT);
 	test_expect_map_err(test, dev, addr, -addr, true, -EINVAL);
 
-	KUNIT_EXPECT_EQ(test, -EFAULT,
-			sgl_dma_check_user(addr, SZ_128K, true));
-	KUNIT_EXPECT_EQ(test, 0, sgl_dma_check_user(addr, SZ_64K, true));
 	KUNIT_EXPECT_EQ(test, 1, buf->maps);
 	test_expect_idle(test, buf);
 }
@@ -519,7 +523,6 @@ static void sgl_refuses_access(struct kunit *test)
 	test_mmap(test, buf, addr, 0, SZ_64K, PROT_READ, MAP_SHARED);
 	test_expect_map_err(test, dev, addr, SZ_64K, true, -EACCES);
 	test_expect_map_err(test, dev, addr, SZ_64K, false, 0);
-	KUNIT_EXPECT_EQ(test, -EACCES, sgl_dma_check_user(addr, SZ_64K, true));
 
 	test_mmap(test, buf, addr, 0, SZ_64K, PROT_NONE, MAP_SHARED);
 	test_expect_map_err(test, dev, addr, SZ_64K, false, -EACCES);
@@ -573,6 +576,134 @@ static void sgl_unwinds(struct kunit *test)
 	test_expect_idle(test, b);
 }
 
+static void test_expect_run(struct kunit *test, unsigned long addr,
+			    unsigned long end, int kind, unsigned long run_end)
+{
+	unsigned long got = 0;
+
+	KUNIT_EXPECT_EQ(test, kind, sgl_dma_next_run(addr, end, true, &got));
+	if (kind >= 0)
+		KUNIT_EXPECT_EQ(test, run_end, got);
+}
+
+/* Device memory: one VMA, one that refuses the access. Then the other kind. */
+static void sgl_runs(struct kunit *test)
+{
+	struct test_buf *buf = test_buf_new(test, 1, SZ_1M);
+	unsigned long addr = test_space(test, SZ_1M);
+	unsigned long end = addr + SZ_1M;
+	unsigned long ret;
+
+	test_mmap_rw(test, buf, addr, 0, SZ_64K);
+	test_mmap(test, buf, addr + SZ_64K, SZ_128K, SZ_64K, PROT_READ,
+		  MAP_SHARED);
+	ret = vm_mmap(NULL, addr + SZ_128K, SZ_64K, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, 0);
+	KUNIT_ASSERT_EQ(test, addr + SZ_128K, ret);
+
+	test_expect_run(test, addr, end, 1, addr + SZ_128K);
+	test_expect_run(test, addr + PAGE_SIZE, addr + SZ_32K, 1,
+			addr + SZ_32K);
+	/* As far as something is mapped; then a hole */
+	test_expect_run(test, addr + SZ_128K, end, 0,
+			addr + SZ_128K + SZ_64K);
+	test_expect_run(test, addr + SZ_128K + SZ_64K, end, -EFAULT, 0);
+	KUNIT_EXPECT_EQ(test, 0, buf->maps);
+}
+
+struct test_revoke {
+	struct test_buf *buf;
+	int calls;
+	int mapped;
+};
+
+static void test_revoke(void *priv)
+{
+	struct test_revoke *revoke = priv;
+
+	dma_resv_assert_held(revoke->buf->dmabuf->resv);
+	revoke->calls++;
+	revoke->mapped = revoke->buf->mapped;
+}
+
+static const struct dma_sg_ops test_sg_ops = {
+	.revoke = test_revoke,
+};
+
+static void test_invalidate(struct test_buf *buf)
+{
+	dma_resv_lock(buf->dmabuf->resv, NULL);
+	dma_buf_invalidate_mappings(buf->dmabuf);
+	dma_resv_unlock(buf->dmabuf->resv);
+}
+
+static void sgl_revokes(struct kunit *test)
+{
+	struct test_buf *buf = test_buf_new(test, 1, SZ_1M);
+	struct dma_sg_table *one, *two, *fixed;
+	struct test_revoke a = { .buf = buf };
+	struct test_revoke b = { .buf = buf };
+	struct device *dev = test_device(test);
+	unsigned long addr = test_space(test, SZ_1M);
+
+	test_mmap_rw(test, buf, addr, 0, SZ_1M);
+	one = sgl_dma_map_user(dev, addr, SZ_64K, true, &test_sg_ops, &a);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, one);
+	two = sgl_dma_map_user(dev, addr + SZ_64K, SZ_64K, true, &test_sg_ops,
+			       &b);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, two);
+	KUNIT_EXPECT_EQ(test, 1, buf->attached);
+	KUNIT_EXPECT_EQ(test, 2, buf->pinned);
+	/* One that cannot be revoked does not share with those that can. */
+	fixed = sgl_dma_map_user(dev, addr, SZ_64K, true, NULL, NULL);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, fixed);
+	KUNIT_EXPECT_EQ(test, 2, buf->attached);
+	KUNIT_EXPECT_EQ(test, 2, buf->mapped);
+
+	/* First everybody stops, then the buffer is unmapped. */
+	test_invalidate(buf);
+	KUNIT_EXPECT_EQ(test, 1, a.calls);
+	KUNIT_EXPECT_EQ(test, 1, b.calls);
+	KUNIT_EXPECT_EQ(test, 2, a.mapped);
+	KUNIT_EXPECT_EQ(test, 2, b.mapped);
+	KUNIT_EXPECT_EQ(test, 1, buf->mapped);
+	KUNIT_EXPECT_EQ(test, 1, buf->pinned);
+	test_invalidate(buf);
+	KUNIT_EXPECT_EQ(test, 1, a.calls);
+
+	/* The exporter may have moved it: who comes now maps it anew. */
+	sgl_dma_unmap(one);
+	one = sgl_dma_map_user(dev, addr, SZ_64K, true, &test_sg_ops, &a);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, one);
+	KUNIT_EXPECT_EQ(test, 3, buf->maps);
+	sgl_dma_unmap(two);
+	KUNIT_EXPECT_EQ(test, 2, buf->mapped);
+	test_invalidate(buf);
+	KUNIT_EXPECT_EQ(test, 2, a.calls);
+	KUNIT_EXPECT_EQ(test, 1, b.calls);
+	sgl_dma_unmap(fixed);
+	sgl_dma_unmap(one);
+	test_expect_idle(test, buf);
+}
+
+/* A list that shares a mapping must not get around the exporter's no. */
+static void sgl_asks_again(struct kunit *test)
+{
+	struct test_buf *buf = test_buf_new(test, 1, SZ_1M);
+	struct device *dev = test_device(test);
+	unsigned long addr = test_space(test, SZ_1M);
+	struct dma_sg_table *table;
+
+	test_mmap_rw(test, buf, addr, 0, SZ_1M);
+	table = sgl_dma_map_user(dev, addr, SZ_1M, true, NULL, NULL);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, table);
+	buf->pin_err = -ENODEV;
+	test_expect_map_err(test, dev, addr, SZ_64K, true, -ENODEV);
+	KUNIT_EXPECT_EQ(test, 1, buf->pinned);
+	sgl_dma_unmap(table);
+	test_expect_idle(test, buf);
+}
+
 static struct kunit_case sgl_test_cases[] = {
 	KUNIT_CASE(sgl_whole_buffer),
 	KUNIT_CASE(sgl_slices),
@@ -583,6 +714,9 @@ static struct kunit_case sgl_test_cases[] = {
 	KUNIT_CASE(sgl_refuses_what_is_no_exporters),
 	KUNIT_CASE(sgl_refuses_access),
 	KUNIT_CASE(sgl_unwinds),
+	KUNIT_CASE(sgl_runs),
+	KUNIT_CASE(sgl_revokes),
+	KUNIT_CASE(sgl_asks_again),
 	{}
 };
 
@@ -664,6 +798,9 @@ static void umem_of_device_memory(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, -EINVAL, ib_umem_copy_from(&byte, umem, 0, 1));
 	KUNIT_EXPECT_EQ(test, -EOPNOTSUPP,
 			ib_umem_check_rereg(umem, IB_MR_REREG_ACCESS, 0));
+	ibdev->rereg_p2p_mr = 1;
+	KUNIT_EXPECT_EQ(test, 0,
+			ib_umem_check_rereg(umem, IB_MR_REREG_ACCESS, 0));
 	ib_umem_release(umem);
 	test_expect_idle(test, buf);
 }
@@ -718,22 +855,26 @@ static void umem_keeps_errors(struct kunit *test)
 	for (i = 0; i < ARRAY_SIZE(applies); i++) {
 		test_expect_umem_err(test,
 				     ib_umem_p2p_get(ibdev, addr, SZ_64K,
-						     test_access, applies[i]),
+						     test_access, applies[i],
+						     false),
 				     0);
 		/* Past the mapping */
 		test_expect_umem_err(test,
 				     ib_umem_p2p_get(ibdev, addr, SZ_128K,
-						     test_access, applies[i]),
+						     test_access, applies[i],
+						     false),
 				     applies[i]);
 		test_expect_umem_err(test,
 				     ib_umem_p2p_get(ibdev, addr, SZ_64K,
 						     IB_ACCESS_ON_DEMAND,
-						     applies[i]), applies[i]);
+						     applies[i], false),
+				     applies[i]);
 	}
 	for (i = 0; i < ARRAY_SIZE(stands); i++)
 		test_expect_umem_err(test,
 				     ib_umem_p2p_get(ibdev, addr, SZ_64K,
-						     test_access, stands[i]),
+						     test_access, stands[i],
+						     false),
 				     stands[i]);
 
 	/* Queues and doorbells */
@@ -763,12 +904,173 @@ static void umem_for_the_cpu(struct kunit *test)
 	test_expect_idle(test, buf);
 }
 
+static unsigned long test_mmap_ordinary(struct kunit *test, unsigned long addr,
+					size_t len, unsigned long prot)
+{
+	unsigned long ret;
+
+	ret = vm_mmap(NULL, addr, len, prot,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, 0);
+	KUNIT_ASSERT_EQ(test, addr, ret);
+	return ret;
+}
+
+static u64 test_pinned_pages(void)
+{
+	return atomic64_read(&current->mm->pinned_vm);
+}
+
+/* Ordinary, device, device of another buffer, ordinary, device */
+static void umem_of_both(struct kunit *test)
+{
+	struct test_buf *one = test_buf_new(test, 2, SZ_64K);
+	struct test_buf *two = test_buf_new(test, 1, SZ_64K);
+	struct ib_device *ibdev = test_ib_device(test);
+	unsigned long addr = test_space(test, SZ_512K);
+	size_t total = 4 * SZ_64K + SZ_128K;
+	struct ib_block_iter biter;
+	struct ib_umem *umem;
+	unsigned int n = 0;
+
+	test_mmap_ordinary(test, addr, SZ_64K, PROT_READ | PROT_WRITE);
+	test_mmap_rw(test, one, addr + SZ_64K, 0, SZ_128K);
+	test_mmap_rw(test, two, addr + 3 * SZ_64K, 0, SZ_64K);
+	test_mmap_ordinary(test, addr + 4 * SZ_64K, SZ_64K,
+			   PROT_READ | PROT_WRITE);
+	test_mmap_rw(test, one, addr + 5 * SZ_64K, SZ_64K, SZ_64K);
+
+	umem = ib_umem_get_mr(ibdev, addr + 1, total - 2, test_access);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, umem);
+	KUNIT_EXPECT_TRUE(test, umem->is_p2p);
+	KUNIT_EXPECT_EQ(test, 0, umem->sgt_append.sgt.orig_nents);
+	KUNIT_EXPECT_EQ(test, 2 * SZ_64K / PAGE_SIZE, test_pinned_pages());
+	rdma_umem_for_each_dma_block(umem, &biter, PAGE_SIZE) {
+		u64 got = rdma_block_iter_dma_address(&biter);
+		size_t at = n++ * PAGE_SIZE;
+
+		if (at >= SZ_64K && at < 3 * SZ_64K)
+			KUNIT_EXPECT_EQ(test, got,
+					test_dma_addr(one, at / SZ_64K - 1) +
+					at % SZ_64K);
+		else if (at >= 3 * SZ_64K && at < 4 * SZ_64K)
+			KUNIT_EXPECT_EQ(test, got,
+					test_dma_addr(two, 0) + at % SZ_64K);
+		else if (at >= 5 * SZ_64K)
+			KUNIT_EXPECT_EQ(test, got,
+					test_dma_addr(one, 1) + at % SZ_64K);
+		else
+			KUNIT_EXPECT_LT(test, got, TEST_DMA_BASE);
+	}
+	KUNIT_EXPECT_EQ(test, total / PAGE_SIZE, n);
+	ib_umem_release(umem);
+	KUNIT_EXPECT_EQ(test, 0, test_pinned_pages());
+	test_expect_idle(test, one);
+	test_expect_idle(test, two);
+
+	/* The exporter refuses, the last of all; a part that cannot be written */
+	two->map_err = -EREMOTEIO;
+	test_expect_umem_err(test, ib_umem_get_mr(ibdev, addr, total,
+						  test_access), -EREMOTEIO);
+	two->map_err = 0;
+	test_mmap_ordinary(test, addr + 4 * SZ_64K, SZ_64K, PROT_READ);
+	test_expect_umem_err(test, ib_umem_get_mr(ibdev, addr, total,
+						  test_access), -EFAULT);
+	/* A hole */
+	KUNIT_ASSERT_EQ(test, 0, vm_munmap(addr + 4 * SZ_64K, PAGE_SIZE));
+	test_expect_umem_err(test, ib_umem_get_mr(ibdev, addr, total,
+						  test_access), -EFAULT);
+	/* For the CPU it is device memory, however little of it. */
+	ibdev->needs_cpu_sgl = 1;
+	test_expect_umem_err(test, ib_umem_get_mr(ibdev, addr, SZ_128K,
+						  test_access), -EOPNOTSUPP);
+	KUNIT_EXPECT_EQ(test, 0, test_pinned_pages());
+	test_expect_idle(test, one);
+	test_expect_idle(test, two);
+}
+
+struct test_hook {
+	struct ib_umem *umem;
+	int calls;
+};
+
+static void test_hook(void *priv)
+{
+	struct test_hook *hook = priv;
+
+	hook->calls++;
+	KUNIT_EXPECT_TRUE(kunit_get_current_test(),
+			  ib_umem_p2p_revoked(hook->umem));
+}
+
+static void umem_is_revoked(struct kunit *test)
+{
+	struct test_buf *one = test_buf_new(test, 1, SZ_64K);
+	struct test_buf *two = test_buf_new(test, 1, SZ_64K);
+	struct ib_device *ibdev = test_ib_device(test);
+	unsigned long addr = test_space(test, SZ_256K);
+	struct test_hook hook = {};
+	struct ib_umem *umem;
+
+	test_mmap_rw(test, one, addr, 0, SZ_64K);
+	test_mmap_ordinary(test, addr + SZ_64K, SZ_64K, PROT_READ | PROT_WRITE);
+	test_mmap_rw(test, two, addr + SZ_128K, 0, SZ_64K);
+
+	/* Two buffers, one region: the hook is called once. */
+	umem = ib_umem_get_mr_revocable_and_lock(ibdev, addr, 3 * SZ_64K,
+						 test_access);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, umem);
+	hook.umem = umem;
+	ib_umem_set_revoke_locked(umem, test_hook, &hook);
+	ib_umem_revoke_unlock(umem);
+	KUNIT_EXPECT_FALSE(test, ib_umem_p2p_revoked(umem));
+	test_invalidate(two);
+	KUNIT_EXPECT_EQ(test, 1, hook.calls);
+	KUNIT_EXPECT_EQ(test, 0, two->mapped);
+	KUNIT_EXPECT_EQ(test, 1, one->mapped);
+	test_invalidate(one);
+	KUNIT_EXPECT_EQ(test, 1, hook.calls);
+	KUNIT_EXPECT_EQ(test, 0, one->mapped);
+	/* Not freed before the provider is done with it */
+	KUNIT_EXPECT_EQ(test, SZ_64K / PAGE_SIZE, test_pinned_pages());
+	ib_umem_release(umem);
+	KUNIT_EXPECT_EQ(test, 1, hook.calls);
+	KUNIT_EXPECT_EQ(test, 0, test_pinned_pages());
+	test_expect_idle(test, one);
+	test_expect_idle(test, two);
+
+	/* The hook is gone when the provider has destroyed its key. */
+	umem = ib_umem_get_mr_revocable_and_lock(ibdev, addr, SZ_64K,
+						 test_access);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, umem);
+	hook.umem = umem;
+	ib_umem_set_revoke_locked(umem, test_hook, &hook);
+	ib_umem_set_revoke_locked(umem, NULL, NULL);
+	ib_umem_revoke_unlock(umem);
+	test_invalidate(one);
+	KUNIT_EXPECT_EQ(test, 1, hook.calls);
+	KUNIT_EXPECT_TRUE(test, ib_umem_p2p_revoked(umem));
+	ib_umem_release(umem);
+	test_expect_idle(test, one);
+
+	/* Nothing of this disturbs ordinary memory. */
+	umem = ib_umem_get_mr_revocable_and_lock(ibdev, addr + SZ_64K, SZ_64K,
+						 test_access);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, umem);
+	KUNIT_EXPECT_FALSE(test, umem->is_p2p);
+	ib_umem_set_revoke_locked(umem, test_hook, &hook);
+	ib_umem_revoke_unlock(umem);
+	ib_umem_release(umem);
+	KUNIT_EXPECT_EQ(test, 1, hook.calls);
+}
+
 static struct kunit_case umem_test_cases[] = {
 	KUNIT_CASE(umem_of_device_memory),
 	KUNIT_CASE(umem_of_a_read_only_mapping),
 	KUNIT_CASE(umem_of_ordinary_memory),
 	KUNIT_CASE(umem_keeps_errors),
 	KUNIT_CASE(umem_for_the_cpu),
+	KUNIT_CASE(umem_of_both),
+	KUNIT_CASE(umem_is_revoked),
 	{}
 };
 

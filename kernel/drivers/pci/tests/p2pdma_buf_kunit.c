@@ -141,6 +141,20 @@ static int importer_map(struct importer *imp)
 	return 0;
 }
 
+/* What dma_buf_pin() does, given back at once */
+static int importer_pin(struct importer *imp)
+{
+	struct dma_buf *dmabuf = imp->attach->dmabuf;
+	int ret;
+
+	dma_resv_lock(dmabuf->resv, NULL);
+	ret = dma_buf_pin(imp->attach);
+	if (!ret)
+		dma_buf_unpin(imp->attach);
+	dma_resv_unlock(dmabuf->resv);
+	return ret;
+}
+
 /* mmap() of all of @bar, as far as the exporter can see it */
 static void fake_mmap(struct kunit *test, int bar, vm_flags_t flags)
 {
@@ -367,22 +381,37 @@ static void test_revoke(struct kunit *test)
 	imp = importer_attach(test, &ctx->pdev->dev, UNMAPS);
 	KUNIT_ASSERT_EQ(test, 0, importer_map(imp));
 
-	pci_p2pdma_buf_revoke(ctx->pdev);
+	pci_p2pdma_buf_block(ctx->pdev);
 	expect_revoked(test, imp);
 	KUNIT_EXPECT_EQ(test, -ENODEV,
 			p2p_buf(ctx, VMA_START, &dmabuf, &offset));
 
-	/* Nothing is left to revoke */
-	pci_p2pdma_buf_revoke(ctx->pdev);
+	/* Nothing is left to revoke, and nobody gets a new one */
+	pci_p2pdma_buf_block(ctx->pdev);
 	KUNIT_EXPECT_EQ(test, imp->invalidated, 1);
+	pci_p2pdma_buf_unblock(ctx->pdev);
+	fake_mmap(test, IVSHMEM_MEMORY_BAR, SHARED);
+	KUNIT_EXPECT_EQ(test, -ENODEV,
+			p2p_buf(ctx, VMA_START, &dmabuf, &offset));
 
-	/* Whoever maps the BAR now gets another buffer */
-	dmabuf = ctx->dmabuf;
-	get_buf(test);
+	/* Then the old mapping of the BAR finds another buffer */
+	pci_p2pdma_buf_unblock(ctx->pdev);
+	KUNIT_ASSERT_EQ(test, 0, p2p_buf(ctx, VMA_START, &dmabuf, &offset));
 	KUNIT_EXPECT_PTR_NE(test, dmabuf, ctx->dmabuf);
+	dma_buf_put(dmabuf);
+	get_buf(test);
 	KUNIT_EXPECT_EQ(test, -ENODEV, importer_map(imp));
 	imp = importer_attach(test, &ctx->pdev->dev, UNMAPS);
 	KUNIT_EXPECT_EQ(test, 0, importer_map(imp));
+}
+
+/* As around a reset */
+static void revoke(struct kunit *test)
+{
+	struct buf_test *ctx = test->priv;
+
+	pci_p2pdma_buf_block(ctx->pdev);
+	pci_p2pdma_buf_unblock(ctx->pdev);
 }
 
 static void test_revoke_waits(struct kunit *test)
@@ -396,33 +425,52 @@ static void test_revoke_waits(struct kunit *test)
 	other = importer_attach(test, &ctx->pdev->dev, UNMAPS_LATER);
 	KUNIT_ASSERT_EQ(test, 0, importer_map(other));
 
-	pci_p2pdma_buf_revoke(ctx->pdev);
+	revoke(test);
 	expect_revoked(test, imp);
 	expect_revoked(test, other);
 }
 
-/* It is not waited for, and can unmap whenever it wants to. */
-static void test_revoke_without_hook(struct kunit *test)
+/* Bus addresses: there is no IOVA to take away, so only the importer can stop. */
+static void test_refuses_what_cannot_be_revoked(struct kunit *test)
 {
 	struct buf_test *ctx = test->priv;
 	struct importer *imp, *other;
-	unsigned long start;
 
 	get_buf(test);
 	imp = importer_attach(test, &ctx->pdev->dev, NOT_REVOCABLE);
-	KUNIT_ASSERT_EQ(test, 0, importer_map(imp));
+	KUNIT_EXPECT_EQ(test, -EOPNOTSUPP, importer_map(imp));
 	other = importer_attach(test, &ctx->pdev->dev, UNMAPS);
 	KUNIT_ASSERT_EQ(test, 0, importer_map(other));
 
-	start = jiffies;
-	pci_p2pdma_buf_revoke(ctx->pdev);
-	KUNIT_EXPECT_TRUE(test, time_before(jiffies, start + 5 * HZ));
+	revoke(test);
 	expect_revoked(test, other);
-
 	KUNIT_EXPECT_EQ(test, imp->invalidated, 0);
-	KUNIT_EXPECT_NOT_NULL(test, imp->sgt);
-	importer_work(&imp->work.work);
 	KUNIT_EXPECT_EQ(test, -ENODEV, importer_map(imp));
+}
+
+/* A mapping that lives on must not be joined when the BAR cannot be used. */
+static void test_pin(struct kunit *test)
+{
+	struct buf_test *ctx = test->priv;
+	struct importer *imp;
+	u16 cmd;
+	int ret;
+
+	get_buf(test);
+	imp = importer_attach(test, &ctx->pdev->dev, UNMAPS_LATER);
+	KUNIT_ASSERT_EQ(test, 0, importer_map(imp));
+	KUNIT_EXPECT_EQ(test, 0, importer_pin(imp));
+
+	pci_read_config_word(ctx->pdev, PCI_COMMAND, &cmd);
+	pci_write_config_word(ctx->pdev, PCI_COMMAND,
+			      cmd & ~PCI_COMMAND_MEMORY);
+	ret = importer_pin(imp);
+	pci_write_config_word(ctx->pdev, PCI_COMMAND, cmd);
+	KUNIT_EXPECT_EQ(test, -ENODEV, ret);
+	KUNIT_EXPECT_EQ(test, 0, importer_pin(imp));
+
+	revoke(test);
+	KUNIT_EXPECT_EQ(test, -ENODEV, importer_pin(imp));
 }
 
 static struct pci_dev *find_ivshmem(void)
@@ -489,7 +537,7 @@ static void buf_test_exit(struct kunit *test)
 	struct buf_test *ctx = test->priv;
 
 	if (ctx && ctx->pdev) {
-		pci_p2pdma_buf_revoke(ctx->pdev);
+		revoke(test);
 		pci_dev_put(ctx->pdev);
 	}
 }
@@ -503,7 +551,8 @@ static struct kunit_case buf_test_cases[] = {
 	KUNIT_CASE(test_stays_resumed),
 	KUNIT_CASE(test_revoke),
 	KUNIT_CASE(test_revoke_waits),
-	KUNIT_CASE(test_revoke_without_hook),
+	KUNIT_CASE(test_refuses_what_cannot_be_revoked),
+	KUNIT_CASE(test_pin),
 	KUNIT_CASE(test_remove),
 	{}
 };

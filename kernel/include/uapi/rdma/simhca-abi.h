@@ -8,7 +8,7 @@
 
 #include <linux/types.h>
 
-#define SIMHCA_ABI_VERSION	1
+#define SIMHCA_ABI_VERSION	2
 
 /**
  * struct simhca_ibv_alloc_ucontext_resp - a new context

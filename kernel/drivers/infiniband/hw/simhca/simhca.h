@@ -135,6 +135,8 @@ enum simhca_sw_counter {
 	SIMHCA_CNT_ALLOC_UCONTEXT_ERR,
 	SIMHCA_CNT_MMAP_ERR,
 	SIMHCA_CNT_REG_MR_ERR,
+	SIMHCA_CNT_REREG_MR_ERR,
+	SIMHCA_CNT_MR_FENCED,
 	SIMHCA_CNT_CREATE_CQ_ERR,
 	SIMHCA_CNT_CREATE_QP_ERR,
 	SIMHCA_CNT_MODIFY_QP_ERR,
@@ -158,6 +160,7 @@ enum simhca_sw_counter {
  *          ib_core holds the reference, use ib_device_get_netdev() elsewhere.
  * @netdev_nb: pairs and unpairs
  * @rescan_work: adds the GIDs of a net device that came late
+ * @fail_work: wakes who waits for completions, once the device was given up
  * @pds: PD numbers
  * @uars: pages of BAR 2
  * @mrs: MRs by key index
@@ -186,6 +189,7 @@ struct simhca_dev {
 	struct net_device *netdev;
 	struct notifier_block netdev_nb;
 	struct work_struct rescan_work;
+	struct work_struct fail_work;
 
 	struct ida pds;
 	struct ida uars;
@@ -253,13 +257,34 @@ struct simhca_pd {
 };
 
 /**
+ * struct simhca_mr_mem - memory of an MR
+ * @mr: the MR
+ * @umem: the memory
+ * @nsegs: segments the device knows
+ * @revocable: its owner can take it back
+ */
+struct simhca_mr_mem {
+	struct simhca_mr *mr;
+	struct ib_umem *umem;
+	u32 nsegs;
+	bool revocable;
+};
+
+/**
  * struct simhca_mr - a memory region
  * @ibmr: embedded
- * @umem: the memory
+ * @access: IB_ACCESS_* it was registered with
+ * @lock: protects @mem and @fenced, and is held while the device is told of a change in them.
+ *        Taken under the lock of a umem (ib_umem_revoke_lock()), never the other way round.
+ * @mem: the memory that the key stands for
+ * @fenced: the device does not use it any more
  */
 struct simhca_mr {
 	struct ib_mr ibmr;
-	struct ib_umem *umem;
+	int access;
+	struct mutex lock;	/* protects what follows */
+	struct simhca_mr_mem *mem;
+	bool fenced;
 };
 
 /**
@@ -357,6 +382,7 @@ void simhca_cmdq_set_registered(struct simhca_dev *dev, bool registered);
 int simhca_cmd_exec(struct simhca_dev *dev, struct simhca_cmd *cmd);
 int simhca_cmd_query(struct simhca_dev *dev, struct simhca_cmd *cmd, void *out, size_t len);
 void simhca_cmd_destroy(struct simhca_dev *dev, enum simhca_cmd_opcode opcode, u32 id);
+void simhca_dev_reset(struct simhca_dev *dev);
 void simhca_dev_fail(struct simhca_dev *dev, const char *why);
 
 /* simhca_eq.c */
@@ -366,8 +392,8 @@ void simhca_eqs_stop(struct simhca_dev *dev);
 void simhca_eqs_cleanup(struct simhca_dev *dev);
 
 /* simhca_sgl.c */
-int simhca_sgl_build(struct simhca_dev *dev, struct ib_umem *umem, struct simhca_sgl *sgl,
-		     struct simhca_sgl_chunks *chunks);
+int simhca_sgl_build(struct simhca_dev *dev, struct ib_umem *umem, u64 length,
+		     struct simhca_sgl *sgl, struct simhca_sgl_chunks *chunks);
 void simhca_sgl_free(struct simhca_dev *dev, struct simhca_sgl *sgl,
 		     struct simhca_sgl_chunks *chunks);
 
@@ -388,13 +414,19 @@ struct ib_mr *simhca_reg_user_mr(struct ib_pd *ibpd, u64 start, u64 length, u64 
 struct ib_mr *simhca_reg_user_mr_dmabuf(struct ib_pd *ibpd, u64 offset, u64 length,
 					u64 virt_addr, int fd, int access, struct ib_dmah *dmah,
 					struct uverbs_attr_bundle *attrs);
+struct ib_mr *simhca_rereg_user_mr(struct ib_mr *ibmr, int flags, u64 start, u64 length,
+				   u64 virt_addr, int access, struct ib_pd *ibpd,
+				   struct ib_udata *udata);
 int simhca_dereg_mr(struct ib_mr *ibmr, struct ib_udata *udata);
+bool simhca_mr_revocable(struct ib_device *ibdev);
+int simhca_fill_res_mr_entry(struct sk_buff *msg, struct ib_mr *ibmr);
 
 /* simhca_cq.c */
 int simhca_create_user_cq(struct ib_cq *ibcq, const struct ib_cq_init_attr *attr,
 			  struct uverbs_attr_bundle *attrs);
 int simhca_destroy_cq(struct ib_cq *ibcq, struct ib_udata *udata);
 void simhca_cq_comp_event(struct simhca_dev *dev, u32 cqn);
+void simhca_cq_comp_event_all(struct simhca_dev *dev);
 void simhca_cq_error_event(struct simhca_dev *dev, u32 cqn);
 
 /* simhca_qp.c */

@@ -5,7 +5,7 @@
  * Any number of threads post commands; each sleeps until the response of its command is there.
  * Responses come in order. A device that does not answer, says that it has stopped, or reads as
  * all ones is given up: all commands fail from then on, but whoever destroys an object may free
- * its memory, because the device was reset and may not master the bus any more.
+ * its memory, because the device was reset.
  */
 
 #include <linux/completion.h>
@@ -65,12 +65,26 @@ static void simhca_cmd_complete(struct simhca_cmdq *cmdq, u32 entry, int err)
 }
 
 /**
+ * simhca_dev_reset - make the device forget everything
+ * @dev: the device
+ *
+ * It touches no memory any more when this returns. Context: any.
+ */
+void simhca_dev_reset(struct simhca_dev *dev)
+{
+	writel(0, dev->regs + SIMHCA_REG_CTRL);
+	/* Waits until the write has arrived */
+	readl(dev->regs + SIMHCA_REG_STATUS);
+}
+
+/**
  * simhca_dev_fail - give the device up
  * @dev: the device
  * @why: for the log
  *
- * Wakes all who wait for a command. Tells users with IB_EVENT_DEVICE_FATAL. Only the first call
- * has an effect. Context: any.
+ * Wakes all who wait for a command. Tells users with IB_EVENT_DEVICE_FATAL, and who waits for
+ * completions that he should look: the provider completes his requests. Only the first call has an
+ * effect. Context: any.
  */
 void simhca_dev_fail(struct simhca_dev *dev, const char *why)
 {
@@ -80,10 +94,8 @@ void simhca_dev_fail(struct simhca_dev *dev, const char *why)
 	u32 i;
 
 	/* Before anybody is woken and frees what the device might still write to */
-	if (!READ_ONCE(cmdq->dead)) {
-		writel(0, dev->regs + SIMHCA_REG_CTRL);
-		pci_clear_master(dev->pdev);
-	}
+	if (!READ_ONCE(cmdq->dead))
+		simhca_dev_reset(dev);
 
 	spin_lock_irqsave(&cmdq->lock, flags);
 	first = !cmdq->dead;
@@ -99,6 +111,7 @@ void simhca_dev_fail(struct simhca_dev *dev, const char *why)
 		};
 
 		ib_dispatch_event(&event);
+		schedule_work(&dev->fail_work);
 	}
 	spin_unlock_irqrestore(&cmdq->lock, flags);
 
@@ -267,9 +280,9 @@ int simhca_cmd_query(struct simhca_dev *dev, struct simhca_cmd *cmd, void *out, 
 }
 
 /**
- * simhca_cmd_destroy - make the device forget an object
+ * simhca_cmd_destroy - make the device forget an object, or the memory of an MR
  * @dev: the device
- * @opcode: one of the DESTROY commands
+ * @opcode: one of the DESTROY commands, or FENCE_MR
  * @id: the object
  *
  * The device does not touch the memory of the object after this returns: if it refuses, it is
@@ -348,7 +361,7 @@ int simhca_cmdq_init(struct simhca_dev *dev)
 	return 0;
 
 err_reset:
-	writel(0, dev->regs + SIMHCA_REG_CTRL);
+	simhca_dev_reset(dev);
 	dma_free_coherent(&dev->pdev->dev, SIMHCA_CMDQ_SIZE * sizeof(*cmdq->rsps), cmdq->rsps,
 			  cmdq->rsps_dma);
 err_cmds:
@@ -367,10 +380,7 @@ void simhca_cmdq_cleanup(struct simhca_dev *dev)
 {
 	struct simhca_cmdq *cmdq = &dev->cmdq;
 
-	writel(0, dev->regs + SIMHCA_REG_CTRL);
-	/* Wait until the write has arrived: nothing is written to memory afterwards */
-	readl(dev->regs + SIMHCA_REG_STATUS);
-
+	simhca_dev_reset(dev);
 	dma_free_coherent(&dev->pdev->dev, SIMHCA_CMDQ_SIZE * sizeof(*cmdq->rsps), cmdq->rsps,
 			  cmdq->rsps_dma);
 	dma_free_coherent(&dev->pdev->dev, SIMHCA_CMDQ_SIZE * sizeof(*cmdq->cmds), cmdq->cmds,

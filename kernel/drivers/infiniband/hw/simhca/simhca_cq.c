@@ -53,6 +53,25 @@ void simhca_cq_error_event(struct simhca_dev *dev, u32 cqn)
 		cq->ibcq.event_handler(&event, cq->ibcq.cq_context);
 }
 
+/**
+ * simhca_cq_comp_event_all - let everybody look at his CQs, armed or not
+ * @dev: the device; there will be no event any more
+ *
+ * Context: process.
+ */
+void simhca_cq_comp_event_all(struct simhca_dev *dev)
+{
+	struct simhca_cq *cq;
+	unsigned long cqn;
+
+	/* The lock keeps simhca_cq_forget() away */
+	xa_lock(&dev->cqs);
+	xa_for_each(&dev->cqs, cqn, cq)
+		if (cq->ibcq.comp_handler)
+			cq->ibcq.comp_handler(&cq->ibcq, cq->ibcq.cq_context);
+	xa_unlock(&dev->cqs);
+}
+
 /* No handler finds the CQ any more, and none that did is still running */
 static void simhca_cq_forget(struct simhca_dev *dev, struct simhca_cq *cq)
 {
@@ -68,7 +87,8 @@ static int simhca_create_cq_cmd(struct simhca_dev *dev, struct simhca_cq *cq, u3
 	struct simhca_sgl_chunks chunks;
 	int err;
 
-	err = simhca_sgl_build(dev, cq->umem, &create->ring, &chunks);
+	err = simhca_sgl_build(dev, cq->umem, sizeof(struct simhca_cqe) << log_size, &create->ring,
+			       &chunks);
 	if (err)
 		return err;
 
@@ -111,10 +131,10 @@ int simhca_create_user_cq(struct ib_cq *ibcq, const struct ib_cq_init_attr *attr
 		goto err_out;
 	}
 
-	/* Not ib_umem_get_mr(): a ring does not lie in the memory of another device */
-	cq->umem = ib_umem_get_va(ibcq->device, req.buf_va,
-				  sizeof(struct simhca_cqe) << req.log_size,
-				  IB_ACCESS_LOCAL_WRITE);
+	/* Unless the caller says otherwise, a ring does not lie in the memory of another device */
+	cq->umem = ib_umem_get_cq_buf_or_va(ibcq->device, attrs, req.buf_va,
+					    sizeof(struct simhca_cqe) << req.log_size,
+					    IB_ACCESS_LOCAL_WRITE);
 	if (IS_ERR(cq->umem)) {
 		err = PTR_ERR(cq->umem);
 		goto err_out;

@@ -42,7 +42,7 @@
 #define SIMHCA_REG_CMDQ_LOG_SIZE	0x30	/* 32 RW  log2 of entries, 1..CMDQ_MAX_LOG */
 
 #define SIMHCA_MAGIC			0x484d4953	/* "SIMH" */
-#define SIMHCA_VERSION			1
+#define SIMHCA_VERSION			2
 #define SIMHCA_CMDQ_MAX_LOG		8
 
 #define SIMHCA_STATUS_ENABLED		(1u << 0)	/* rings accepted, commands are served */
@@ -66,11 +66,14 @@
 /**
  * struct simhca_status_page - what the device tells everybody; software must map it read only
  * @asleep: 1 while the device does not look at doorbells and needs a kick
- * @fatal: 1 once the device has stopped (%SIMHCA_STATUS_FATAL)
+ * @epoch: number of the run that began with the last enable; 0 when it has ended, by a reset or
+ *         because the device has stopped (%SIMHCA_STATUS_FATAL). No two runs of a device have the
+ *         same number, and none is 0 or all ones: who finds another number here than when it
+ *         created its objects knows that they are gone, and that their rings stay as they are.
  */
 struct simhca_status_page {
 	__le32 asleep;
-	__le32 fatal;
+	__le32 epoch;
 };
 
 /*
@@ -201,7 +204,6 @@ struct simhca_sgl {
 
 #define SIMHCA_MAX_QPS			(1u << 16)	/* QP numbers 2..MAX-1 */
 #define SIMHCA_MAX_CQS			(1u << 16)	/* CQ numbers 1..MAX-1 */
-#define SIMHCA_MAX_SRQS			(1u << 16)
 #define SIMHCA_MAX_MRS			(1u << 20)	/* key index 1..MAX-1 */
 #define SIMHCA_MAX_PDS			(1u << 16)	/* PD numbers 1..MAX-1 */
 #define SIMHCA_MAX_LOG_WR		15	/* log2 of WQEs of a queue */
@@ -215,7 +217,6 @@ struct simhca_sgl {
 
 /* A key is (index << 8) | variant; lkey and rkey of an MR are the same number. */
 #define SIMHCA_KEY_INDEX_SHIFT		8
-#define SIMHCA_KEY_VARIANT_MASK		0xffu
 
 /* ---- command ring ---------------------------------------------------------------------------- */
 
@@ -233,6 +234,8 @@ enum simhca_cmd_opcode {
 	SIMHCA_CMD_QUERY_QP	= 11,	/* out: struct simhca_qp_attr */
 	SIMHCA_CMD_DESTROY_QP	= 12,
 	SIMHCA_CMD_QUERY_STATS	= 13,	/* out: struct simhca_stats */
+	SIMHCA_CMD_FENCE_MR	= 14,
+	SIMHCA_CMD_REREG_MR	= 15,
 };
 
 enum simhca_cmd_status {
@@ -263,7 +266,16 @@ struct simhca_cmd_create_eq {
 	struct simhca_sgl ring;
 };
 
-/* Payload of every DESTROY command: @id is eqn, key, cqn or qpn. A whole key is compared. */
+/*
+ * Payload of every DESTROY command and of FENCE_MR: @id is eqn, key, cqn or qpn. A whole key is
+ * compared.
+ *
+ * FENCE_MR takes the memory away from a key, which stays in use until DESTROY_MR. Requests that use
+ * it, also those under way, complete with LOC_PROT_ERR or, for a remote key, REM_ACCESS_ERR.
+ *
+ * When FENCE_MR or DESTROY_MR of an MR has completed, the device does not touch its memory any
+ * more.
+ */
 struct simhca_cmd_destroy {
 	__le32 id;
 };
@@ -310,6 +322,34 @@ struct simhca_cmd_create_mr {
 	__le32 pdn;
 	__le32 access;
 	__le32 flags;
+	__le64 iova;
+	__le64 length;
+	struct simhca_sgl sgl;
+};
+
+/* simhca_cmd_rereg_mr.mask: what is changed */
+#define SIMHCA_REREG_TRANS		(1u << 0)	/* @iova, @length, @sgl */
+#define SIMHCA_REREG_PD			(1u << 1)
+#define SIMHCA_REREG_ACCESS		(1u << 2)
+
+/**
+ * struct simhca_cmd_rereg_mr - change a memory region, all parts at once or, after an error, none
+ * @key: the MR
+ * @pdn: protection domain
+ * @access: SIMHCA_ACCESS_*
+ * @mask: SIMHCA_REREG_*
+ * @iova: address of its first byte in work requests
+ * @length: bytes, not 0, equal to @sgl.length
+ * @sgl: the memory
+ *
+ * With SIMHCA_REREG_TRANS the device does not touch the old memory any more when this has
+ * completed, requests that were under way fail, and a fenced key works again.
+ */
+struct simhca_cmd_rereg_mr {
+	__le32 key;
+	__le32 pdn;
+	__le32 access;
+	__le32 mask;
 	__le64 iova;
 	__le64 length;
 	struct simhca_sgl sgl;
@@ -461,7 +501,7 @@ struct simhca_cmd_query_qp {
  * @reserved: 0
  * @token: repeated in the response
  * @out_addr: DMA address of the output, for commands that have one
- * @payload: the command's own structure, by name (all DESTROY commands: @destroy)
+ * @payload: the command's own structure, by name (all DESTROY commands and FENCE_MR: @destroy)
  */
 struct simhca_cmd {
 	__le16 opcode;
@@ -473,6 +513,7 @@ struct simhca_cmd {
 		struct simhca_cmd_destroy destroy;
 		struct simhca_cmd_set_gid set_gid;
 		struct simhca_cmd_create_mr create_mr;
+		struct simhca_cmd_rereg_mr rereg_mr;
 		struct simhca_cmd_create_cq create_cq;
 		struct simhca_cmd_create_qp create_qp;
 		struct simhca_qp_attr modify_qp;
@@ -617,15 +658,11 @@ enum simhca_wc_status {			/* numbered as enum ibv_wc_status */
 	SIMHCA_WC_LOC_QP_OP_ERR		= 2,
 	SIMHCA_WC_LOC_PROT_ERR		= 4,
 	SIMHCA_WC_WR_FLUSH_ERR		= 5,
-	SIMHCA_WC_MW_BIND_ERR		= 6,
-	SIMHCA_WC_LOC_ACCESS_ERR	= 8,
 	SIMHCA_WC_REM_INV_REQ_ERR	= 9,
 	SIMHCA_WC_REM_ACCESS_ERR	= 10,
 	SIMHCA_WC_REM_OP_ERR		= 11,
 	SIMHCA_WC_RETRY_EXC_ERR		= 12,
 	SIMHCA_WC_RNR_RETRY_EXC_ERR	= 13,
-	SIMHCA_WC_FATAL_ERR		= 18,
-	SIMHCA_WC_GENERAL_ERR		= 21,
 };
 
 #define SIMHCA_CQE_RECV			(1u << 0)	/* of a receive queue */

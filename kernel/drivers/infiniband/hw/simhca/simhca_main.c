@@ -47,6 +47,11 @@ static void simhca_rescan(struct work_struct *work)
 	}
 }
 
+static void simhca_failed(struct work_struct *work)
+{
+	simhca_cq_comp_event_all(container_of(work, struct simhca_dev, fail_work));
+}
+
 static void simhca_pair(struct simhca_dev *dev, struct net_device *ndev)
 {
 	int err;
@@ -131,13 +136,6 @@ static int simhca_query_caps(struct simhca_dev *dev)
 	return 0;
 }
 
-/* The device forgets everything; it does nothing any more when this returns. */
-static void simhca_reset(struct simhca_dev *dev)
-{
-	writel(0, dev->regs + SIMHCA_REG_CTRL);
-	readl(dev->regs + SIMHCA_REG_STATUS);
-}
-
 static int simhca_check_identity(struct simhca_dev *dev)
 {
 	u32 magic = readl(dev->regs + SIMHCA_REG_MAGIC);
@@ -204,6 +202,7 @@ static void simhca_init_objects(struct simhca_dev *dev)
 	xa_init_flags(&dev->cqs, XA_FLAGS_ALLOC);
 	xa_init_flags(&dev->qps, XA_FLAGS_ALLOC);
 	INIT_WORK(&dev->rescan_work, simhca_rescan);
+	INIT_WORK(&dev->fail_work, simhca_failed);
 	dev->netdev_nb.notifier_call = simhca_netdev_event;
 }
 
@@ -224,6 +223,7 @@ static int simhca_register(struct simhca_dev *dev)
 	ibdev->node_type = RDMA_NODE_IB_CA;
 	ibdev->phys_port_cnt = 1;
 	ibdev->num_comp_vectors = dev->num_eqs - 1;
+	ibdev->rereg_p2p_mr = 1;
 	ibdev->dev.parent = &dev->pdev->dev;
 	strscpy(ibdev->node_desc, "simhca", sizeof(ibdev->node_desc));
 	addrconf_addr_eui48((u8 *)&ibdev->node_guid, dev->mac);
@@ -253,6 +253,7 @@ static void simhca_unregister(struct simhca_dev *dev)
 	simhca_cmdq_set_registered(dev, false);
 	unregister_netdevice_notifier(&dev->netdev_nb);
 	cancel_work_sync(&dev->rescan_work);
+	cancel_work_sync(&dev->fail_work);
 	ib_unregister_device(&dev->ibdev);
 }
 
@@ -286,7 +287,7 @@ static int simhca_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		goto err_bars;
 
 	/* What an earlier kernel left must not run on when it may master again */
-	simhca_reset(dev);
+	simhca_dev_reset(dev);
 	pci_set_master(pdev);
 	err = simhca_cmdq_init(dev);
 	if (err)
@@ -325,12 +326,17 @@ err_disable:
 err_dealloc:
 	simhca_destroy_objects(dev);
 	ib_dealloc_device(&dev->ibdev);
+	pci_set_drvdata(pdev, NULL);
 	return err;
 }
 
 static void simhca_remove(struct pci_dev *pdev)
 {
 	struct simhca_dev *dev = pci_get_drvdata(pdev);
+
+	/* It did not come back after a reset */
+	if (!dev)
+		return;
 
 	/* Do not wait for commands of a device that was pulled out */
 	if (!pci_device_is_present(pdev))
@@ -345,12 +351,36 @@ static void simhca_remove(struct pci_dev *pdev)
 	pci_disable_device(pdev);
 	simhca_destroy_objects(dev);
 	ib_dealloc_device(&dev->ibdev);
+	pci_set_drvdata(pdev, NULL);
 }
 
 /* The next kernel has other things in the memory that the device was given. */
 static void simhca_shutdown(struct pci_dev *pdev)
 {
-	simhca_reset(pci_get_drvdata(pdev));
+	struct simhca_dev *dev = pci_get_drvdata(pdev);
+
+	if (dev)
+		simhca_dev_reset(dev);
+}
+
+/* Context: these two as probe and remove. */
+static void simhca_reset_prepare(struct pci_dev *pdev)
+{
+	struct simhca_dev *dev = pci_get_drvdata(pdev);
+
+	if (dev)
+		simhca_dev_fail(dev, "it is being reset");
+}
+
+/* Nothing in the device is as it was: to its users it was removed, and a new one has come. */
+static void simhca_reset_done(struct pci_dev *pdev)
+{
+	int err;
+
+	simhca_remove(pdev);
+	err = simhca_probe(pdev, NULL);
+	if (err)
+		dev_err(&pdev->dev, "not usable after a reset: %pe\n", ERR_PTR(err));
 }
 
 static const struct pci_device_id simhca_pci_table[] = {
@@ -359,11 +389,17 @@ static const struct pci_device_id simhca_pci_table[] = {
 };
 MODULE_DEVICE_TABLE(pci, simhca_pci_table);
 
+static const struct pci_error_handlers simhca_err_handlers = {
+	.reset_prepare = simhca_reset_prepare,
+	.reset_done = simhca_reset_done,
+};
+
 static struct pci_driver simhca_pci_driver = {
 	.name = KBUILD_MODNAME,
 	.id_table = simhca_pci_table,
 	.probe = simhca_probe,
 	.remove = simhca_remove,
 	.shutdown = simhca_shutdown,
+	.err_handler = &simhca_err_handlers,
 };
 module_pci_driver(simhca_pci_driver);

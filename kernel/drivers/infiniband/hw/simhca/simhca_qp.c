@@ -58,11 +58,12 @@ static int simhca_create_qp_cmd(struct simhca_dev *dev, struct simhca_qp *qp,
 	struct simhca_sgl_chunks sq_chunks, rq_chunks = {};
 	int err;
 
-	err = simhca_sgl_build(dev, qp->sq_umem, &create->sq, &sq_chunks);
+	err = simhca_sgl_build(dev, qp->sq_umem, qp->sq_umem->length, &create->sq, &sq_chunks);
 	if (err)
 		return err;
 	if (qp->rq_umem) {
-		err = simhca_sgl_build(dev, qp->rq_umem, &create->rq, &rq_chunks);
+		err = simhca_sgl_build(dev, qp->rq_umem, qp->rq_umem->length, &create->rq,
+				       &rq_chunks);
 		if (err)
 			goto out_sq;
 		create->rq_log_size = req->rq_log_size;
@@ -86,8 +87,14 @@ out_sq:
 	return err;
 }
 
-static int simhca_qp_check_type(struct simhca_dev *dev, const struct ib_qp_init_attr *attr)
+static int simhca_qp_check_type(struct simhca_dev *dev, const struct ib_qp_init_attr *attr,
+				const struct uverbs_attr_bundle *attrs)
 {
+	/* Rings lie where the provider says, which knows one way to say it */
+	if (uverbs_attr_is_valid(attrs, UVERBS_ATTR_CREATE_QP_BUF_UMEM) ||
+	    uverbs_attr_is_valid(attrs, UVERBS_ATTR_CREATE_QP_SQ_BUF_UMEM) ||
+	    uverbs_attr_is_valid(attrs, UVERBS_ATTR_CREATE_QP_RQ_BUF_UMEM))
+		return -EOPNOTSUPP;
 	if (attr->qp_type != IB_QPT_RC || attr->srq || attr->create_flags || attr->rwq_ind_tbl) {
 		ibdev_dbg(&dev->ibdev, "QP: type %u, flags %#x, srq %u are not supported\n",
 			  attr->qp_type, attr->create_flags, !!attr->srq);
@@ -180,7 +187,7 @@ int simhca_create_qp(struct ib_qp *ibqp, struct ib_qp_init_attr *attr, struct ib
 	struct simhca_ibv_create_qp req;
 	int err;
 
-	err = simhca_qp_check_type(dev, attr);
+	err = simhca_qp_check_type(dev, attr, rdma_udata_to_uverbs_attr_bundle(udata));
 	if (err)
 		goto err_out;
 

@@ -15,7 +15,7 @@
  * @sg: next entry
  * @nents: entries left
  * @skip: bytes of @sg that lie before the umem
- * @left: bytes of the umem that are left
+ * @left: bytes of the buffer that are left
  * @addr: the run
  * @len: its bytes
  */
@@ -28,7 +28,7 @@ struct simhca_seg_iter {
 	u64 len;
 };
 
-static void simhca_seg_start(struct simhca_seg_iter *iter, struct ib_umem *umem)
+static void simhca_seg_start(struct simhca_seg_iter *iter, struct ib_umem *umem, u64 length)
 {
 	struct sg_table *sgt = &umem->sgt_append.sgt;
 
@@ -37,7 +37,7 @@ static void simhca_seg_start(struct simhca_seg_iter *iter, struct ib_umem *umem)
 		.sg = sgt->sgl,
 		.nents = sgt->nents,
 		.skip = ib_umem_offset(umem),
-		.left = umem->length,
+		.left = length,
 	};
 }
 
@@ -110,12 +110,12 @@ static void simhca_chunks_free(struct simhca_sgl_chunks *chunks)
 
 static int simhca_chunks_alloc(struct simhca_sgl_chunks *chunks, u32 num)
 {
-	chunks->pages = kvcalloc(num, sizeof(*chunks->pages), GFP_KERNEL);
+	chunks->pages = kvcalloc(num, sizeof(*chunks->pages), GFP_KERNEL_ACCOUNT);
 	if (!chunks->pages)
 		return -ENOMEM;
 
 	for (chunks->num = 0; chunks->num < num; chunks->num++) {
-		void *page = (void *)get_zeroed_page(GFP_KERNEL);
+		void *page = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
 
 		if (!page) {
 			simhca_chunks_free(chunks);
@@ -127,16 +127,17 @@ static int simhca_chunks_alloc(struct simhca_sgl_chunks *chunks, u32 num)
 }
 
 /**
- * simhca_sgl_build - describe a umem
+ * simhca_sgl_build - describe a buffer
  * @dev: the device
  * @umem: the memory
+ * @length: bytes of it, from the start
  * @sgl: filled in, for a command
  * @chunks: memory @sgl needs while the command is executed
  *
  * Return: 0 or an errno. Undone by simhca_sgl_free() after the command.
  */
-int simhca_sgl_build(struct simhca_dev *dev, struct ib_umem *umem, struct simhca_sgl *sgl,
-		     struct simhca_sgl_chunks *chunks)
+int simhca_sgl_build(struct simhca_dev *dev, struct ib_umem *umem, u64 length,
+		     struct simhca_sgl *sgl, struct simhca_sgl_chunks *chunks)
 {
 	struct simhca_seg_iter iter;
 	u64 nsegs = 0;
@@ -145,18 +146,18 @@ int simhca_sgl_build(struct simhca_dev *dev, struct ib_umem *umem, struct simhca
 
 	*chunks = (struct simhca_sgl_chunks) {};
 
-	simhca_seg_start(&iter, umem);
+	simhca_seg_start(&iter, umem, length);
 	while (simhca_seg_next(&iter))
 		nsegs++;
 	if (WARN_ON_ONCE(iter.left) || nsegs > SIMHCA_MAX_SEGS)
 		return -EINVAL;
 
 	*sgl = (struct simhca_sgl) {
-		.length = cpu_to_le64(umem->length),
+		.length = cpu_to_le64(length),
 		.nsegs = cpu_to_le32(nsegs),
 	};
 
-	simhca_seg_start(&iter, umem);
+	simhca_seg_start(&iter, umem, length);
 	if (nsegs == 1) {
 		simhca_seg_next(&iter);
 		sgl->addr = cpu_to_le64(iter.addr);

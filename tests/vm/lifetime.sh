@@ -1,0 +1,8 @@
+#!/bin/bash
+# How long memory regions live; what has to do with fork() also as programs get it that ask libibverbs for safety.
+. "$(dirname "$0")/lib.sh"
+
+"$BIN/lifetime_test"
+export RDMAV_FORK_SAFE=1
+"$BIN/lifetime_test" -t fork_child_exits_first -t fork_without_the_mapping -t fork_parent_exits_first \
+	-t fork_child_registers -t fork_under_traffic

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * Registration while another thread changes the mapping, or takes the device away: it succeeds or
+ * fails with the errno of the one reason that there is, and what it gives works, or is revoked.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "holds.h"
+#include "kselftest_harness.h"
+#include "rc_pair.h"
+
+#define PAGE 4096ul
+#define MIB (1ul << 20)
+#define LEN MIB
+#define RW (PROT_READ | PROT_WRITE)
+#define REGISTRARS 2
+#define KEEP 8			/* regions that a registrar has open */
+
+FIXTURE(race) {
+	struct rc_pair pair;
+	struct holds before;
+	int fd;
+	uint8_t *dev;		/* LEN bytes of device memory, in which the other thread is at work */
+	uint8_t *eyes;		/* the same memory, left alone */
+	uint8_t *host;
+	struct ibv_mr *host_mr;
+	atomic_bool stop;
+	atomic_ulong done;	/* registrations that succeeded */
+	atomic_ulong refused[134];	/* that did not, by errno */
+	atomic_ulong rounds;	/* of the other thread */
+	atomic_int error;
+	bool remap;		/* the mapping dies, and has to be made again */
+};
+
+FIXTURE_SETUP(race)
+{
+	uint64_t size;
+
+	self->fd = vram_open(O_RDWR, &size);
+	ASSERT_GE(self->fd, 0);
+	self->dev = mmap(NULL, LEN, RW, MAP_SHARED, self->fd, 0);
+	ASSERT_NE(MAP_FAILED, self->dev);
+	self->eyes = mmap(NULL, LEN, RW, MAP_SHARED, self->fd, 0);
+	ASSERT_NE(MAP_FAILED, self->eyes);
+	ASSERT_EQ(0, rc_pair_open(&self->pair, NULL));
+	self->host = mmap(NULL, LEN, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, self->host);
+	self->host_mr = ibv_reg_mr(self->pair.pd, self->host, LEN, RC_PAIR_ALL);
+	ASSERT_NE(NULL, self->host_mr);
+	ASSERT_EQ(0, holds_read(&self->before));
+}
+
+FIXTURE_TEARDOWN(race)
+{
+	EXPECT_TRUE(holds_settle(&self->before));
+	EXPECT_EQ(0, ibv_dereg_mr(self->host_mr));
+	rc_pair_close(&self->pair);
+	close(self->fd);
+}
+
+static void failed(FIXTURE_DATA(race) *self, int error)
+{
+	atomic_store(&self->error, error ?: -EIO);
+	atomic_store(&self->stop, true);
+}
+
+/* The device file is not there at all times, and neither is its memory. */
+static uint8_t *map_again(FIXTURE_DATA(race) *self)
+{
+	uint8_t *dev = MAP_FAILED;
+	uint64_t size;
+	int fd;
+
+	while (dev == MAP_FAILED && !atomic_load(&self->stop)) {
+		fd = vram_open(O_RDWR, &size);
+		if (fd < 0)
+			continue;
+		dev = mmap(NULL, LEN, RW, MAP_SHARED, fd, 0);
+		close(fd);
+	}
+	return dev;
+}
+
+static void *registrar(void *arg)
+{
+	FIXTURE_DATA(race) *self = arg;
+	struct ibv_mr *open[KEEP] = {};
+	uint8_t *dev = self->remap ? MAP_FAILED : self->dev;
+
+	for (unsigned int i = 0; !atomic_load(&self->stop); i++) {
+		struct ibv_mr **mr = &open[i % KEEP];
+
+		if (dev == MAP_FAILED)
+			dev = map_again(self);
+		if (dev == MAP_FAILED)
+			break;
+		if (*mr && ibv_dereg_mr(*mr))
+			failed(self, -errno);
+		*mr = ibv_reg_mr(self->pair.pd, dev, LEN, RC_PAIR_ALL);
+		if (*mr) {
+			atomic_fetch_add(&self->done, 1);
+			continue;
+		}
+		atomic_fetch_add(&self->refused[errno < 133 ? errno : 133], 1);
+		/* Its device has gone; another may have come. */
+		if (self->remap) {
+			munmap(dev, LEN);
+			dev = MAP_FAILED;
+		}
+	}
+	for (int i = 0; i < KEEP; i++)
+		if (open[i] && ibv_dereg_mr(open[i]))
+			failed(self, -errno);
+	if (self->remap && dev != MAP_FAILED)
+		munmap(dev, LEN);
+	return NULL;
+}
+
+/* ---- the other thread ---- */
+
+static void unmap_and_map(FIXTURE_DATA(race) *self)
+{
+	if (munmap(self->dev + LEN / 2, PAGE) ||
+	    mmap(self->dev + LEN / 2, PAGE, RW, MAP_SHARED | MAP_FIXED_NOREPLACE, self->fd, LEN / 2) !=
+	    self->dev + LEN / 2)
+		failed(self, -errno);
+}
+
+static void protect_and_allow(FIXTURE_DATA(race) *self)
+{
+	if (mprotect(self->dev + LEN / 2, PAGE, PROT_READ) || mprotect(self->dev + LEN / 2, PAGE, RW))
+		failed(self, -errno);
+}
+
+static void move_and_move_back(FIXTURE_DATA(race) *self)
+{
+	uint8_t *to = self->dev + 2 * LEN;
+
+	if (mremap(self->dev, LEN, LEN, MREMAP_MAYMOVE | MREMAP_FIXED, to) != to ||
+	    mremap(to, LEN, LEN, MREMAP_MAYMOVE | MREMAP_FIXED, self->dev) != self->dev)
+		failed(self, -errno);
+}
+
+static void write_sysfs(FIXTURE_DATA(race) *self, const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		failed(self, -errno);
+	close(fd);
+}
+
+static void write_device(FIXTURE_DATA(race) *self, const char *file, const char *text)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/%s", getenv("VRAM_BDF"), file);
+	write_sysfs(self, path, text);
+}
+
+static void remove_and_rescan(FIXTURE_DATA(race) *self)
+{
+	write_device(self, "remove", "1");
+	write_sysfs(self, "/sys/bus/pci/rescan", "1");
+}
+
+static void reset(FIXTURE_DATA(race) *self)
+{
+	write_device(self, "reset", "1");
+}
+
+static void bind_and_unbind(FIXTURE_DATA(race) *self)
+{
+	write_sysfs(self, "/sys/bus/pci/drivers/pci-stub/bind", getenv("VRAM_BDF"));
+	write_sysfs(self, "/sys/bus/pci/drivers/pci-stub/unbind", getenv("VRAM_BDF"));
+}
+
+/* @rounds of @disturb at least, and for @seconds at least. Returns 0 or why it ended early. */
+static int race(FIXTURE_DATA(race) *self, void (*disturb)(FIXTURE_DATA(race) *), int rounds,
+		int seconds)
+{
+	time_t end = time(NULL) + seconds;
+	pthread_t threads[REGISTRARS];
+
+	for (int i = 0; i < REGISTRARS; i++)
+		if (pthread_create(&threads[i], NULL, registrar, self))
+			return -EAGAIN;
+	while (!atomic_load(&self->stop) && (rounds > 0 || time(NULL) < end)) {
+		disturb(self);
+		atomic_fetch_add(&self->rounds, 1);
+		rounds--;
+	}
+	atomic_store(&self->stop, true);
+	for (int i = 0; i < REGISTRARS; i++)
+		pthread_join(threads[i], NULL);
+	printf("# %lu rounds, %lu regions", self->rounds, self->done);
+	for (int i = 0; i < 134; i++)
+		if (self->refused[i])
+			printf(", %lu times %s", self->refused[i], strerrorname_np(i) ?: "another errno");
+	printf("\n");
+	return self->error;
+}
+
+/* Registrations that ended with another errno than these */
+static unsigned long unexpected(FIXTURE_DATA(race) *self, int allowed, int also)
+{
+	unsigned long sum = 0;
+
+	for (int i = 0; i < 134; i++)
+		if (i != allowed && i != also)
+			sum += self->refused[i];
+	return sum;
+}
+
+/* Both happened, and nothing else; the pair still works, also on the memory that was fought for. */
+#define EXPECT_RACE(allowed, also) do { \
+	struct ibv_mr *mr; \
+	EXPECT_EQ(0, unexpected(self, allowed, also)); \
+	EXPECT_GT(self->done, 0); \
+	EXPECT_GT(self->refused[allowed], 0); \
+	mr = ibv_reg_mr(self->pair.pd, self->dev, LEN, RC_PAIR_ALL); \
+	ASSERT_NE(NULL, mr) TH_LOG("%s", strerror(errno)); \
+	memset(self->host, __LINE__, LEN); \
+	EXPECT_EQ(0, rc_pair_rdma(&self->pair, IBV_WR_RDMA_WRITE, self->host, self->host_mr->lkey, \
+				  LEN, self->dev, mr->rkey)); \
+	EXPECT_EQ(0, memcmp(self->host, self->eyes, LEN)); \
+	EXPECT_EQ(0, ibv_dereg_mr(mr)); \
+} while (0)
+
+TEST_F_TIMEOUT(race, munmap, 60)
+{
+	ASSERT_EQ(0, race(self, unmap_and_map, 200, 2));
+	EXPECT_RACE(EFAULT, 0);
+}
+
+TEST_F_TIMEOUT(race, mprotect, 60)
+{
+	ASSERT_EQ(0, race(self, protect_and_allow, 200, 2));
+	EXPECT_RACE(EACCES, 0);
+}
+
+TEST_F_TIMEOUT(race, mremap, 60)
+{
+	uint8_t *space;
+
+	/* Room for moving there and back, that nobody else maps into */
+	space = mmap(NULL, 4 * LEN, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ASSERT_NE(MAP_FAILED, space);
+	ASSERT_EQ(0, munmap(self->dev, LEN));
+	self->dev = mmap(space, LEN, RW, MAP_SHARED | MAP_FIXED, self->fd, 0);
+	ASSERT_EQ(space, self->dev);
+	ASSERT_EQ(0, race(self, move_and_move_back, 200, 2));
+	EXPECT_RACE(EFAULT, 0);
+}
+
+TEST_F_TIMEOUT(race, probe, 90)
+{
+	write_device(self, "driver_override", "pci-stub");
+	ASSERT_EQ(0, race(self, bind_and_unbind, 100, 2));
+	write_device(self, "driver_override", "\n");
+	EXPECT_RACE(ENODEV, 0);
+}
+
+TEST_F_TIMEOUT(race, reset, 90)
+{
+	ASSERT_EQ(0, race(self, reset, 4, 2));
+	EXPECT_RACE(ENODEV, 0);
+}
+
+TEST_F_TIMEOUT(race, remove, 90)
+{
+	uint64_t size;
+
+	self->remap = true;
+	ASSERT_EQ(0, race(self, remove_and_rescan, 10, 2));
+	/* It is another device now. */
+	munmap(self->dev, LEN);
+	munmap(self->eyes, LEN);
+	close(self->fd);
+	self->fd = vram_open(O_RDWR, &size);
+	ASSERT_GE(self->fd, 0);
+	self->dev = mmap(NULL, LEN, RW, MAP_SHARED, self->fd, 0);
+	ASSERT_NE(MAP_FAILED, self->dev);
+	self->eyes = mmap(NULL, LEN, RW, MAP_SHARED, self->fd, 0);
+	ASSERT_NE(MAP_FAILED, self->eyes);
+	/* EFAULT: a device that was just found has its files before it has addresses. */
+	EXPECT_RACE(ENODEV, EFAULT);
+}
+
+TEST_HARNESS_MAIN
