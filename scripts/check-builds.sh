@@ -19,8 +19,12 @@ touched_sources() {
 	} | grep '\.c$' | sort -u
 }
 
-# Their folders, as targets for make.
-touched_folders() { touched_sources | sed 's|[^/]*$||' | sort -u; }
+# touched_targets SKIP: them as targets for make, but for files that match the extended regular expression SKIP. Providers
+# are large: of those only the files themselves, of anything else the whole folder.
+touched_targets() {
+	touched_sources | grep -vE "$1" |
+		sed -E '/^drivers\/infiniband\/(hw|sw)\//s/\.c$/.o/; t; s|[^/]*$||' | sort -u
+}
 
 # check_modules FOLDER: the .ko files under it are those in providers.modules.
 check_modules() {
@@ -39,34 +43,42 @@ build_providers() {
 	check_modules /src/build/kernel/providers
 }
 
-# build_without NAME OPTION...: the touched folders with these options off.
-build_without() {
-	local name=$1 fragment=/src/build/kernel/$1.fragment option
-	shift
-	mkdir -p /src/build/kernel
-	for option in "$@"; do printf 'CONFIG_%s=n\n' "$option"; done >"$fragment"
-	kernel_config_and_make "$name" "$(touched_folders | tr '\n' ' ')" "$kernel_configs/providers.config" "$fragment"
-}
-
-# Every touched file must have been compiled, except for what is for x86 only.
-check_arm64_objects() {
+# check_objects NAME SKIP: every touched file but those that match was compiled.
+check_objects() {
 	local source missing=0
 	while read -r source; do
-		case $source in
-		arch/x86/* | drivers/infiniband/hw/hfi1/* | drivers/infiniband/sw/rdmavt/* | *kunit* | *_test.c) continue ;;
-		esac
-		if [[ ! -e /src/build/kernel/arm64/${source%.c}.o ]]; then
+		if [[ ! -e /src/build/kernel/$1/${source%.c}.o ]]; then
 			echo "not compiled: $source"
 			missing=1
 		fi
-	done < <(touched_sources)
+	done < <(touched_sources | grep -vE "$2")
 	return $missing
 }
 
+# build_touched NAME SKIP FRAGMENT...
+build_touched() {
+	local name=$1 skip=$2
+	shift 2
+	kernel_config_and_make "$name" "$(touched_targets "$skip" | tr '\n' ' ')" "$@"
+	check_objects "$name" "$skip"
+}
+
+kunit='kunit|_test\.c$'
+umem_p2p='drivers/dma-buf/dma-sg-user\.c|core/umem_p2p\.c|pci/p2pdma-buf\.c|samples/'
+
+# build_without NAME SKIP OPTION...: with these options off.
+build_without() {
+	local name=$1 skip=$2 fragment=/src/build/kernel/$1.fragment option
+	shift 2
+	mkdir -p /src/build/kernel
+	for option in "$@"; do printf 'CONFIG_%s=n\n' "$option"; done >"$fragment"
+	build_touched "$name" "$kunit|$umem_p2p|$skip" "$kernel_configs/providers.config" "$fragment"
+}
+
+# What is for x86 only is not built.
 build_arm64() {
 	export ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu-
-	kernel_config_and_make arm64 "$(touched_folders | tr '\n' ' ')" "$kernel_configs/arm64.config"
-	check_arm64_objects
+	build_touched arm64 "$kunit|arch/x86/|hw/hfi1/|sw/rdmavt/" "$kernel_configs/arm64.config"
 }
 
 main() {
@@ -76,8 +88,8 @@ main() {
 	for name in "$@"; do
 		case $name in
 		providers) step build-providers "all RDMA providers as modules" build_providers ;;
-		no-umem-p2p) step build-no-umem-p2p "INFINIBAND_UMEM_P2P=n" build_without "$name" INFINIBAND_UMEM_P2P ;;
-		no-p2pdma) step build-no-p2pdma "PCI_P2PDMA=n" build_without "$name" PCI_P2PDMA INFINIBAND_UMEM_P2P SAMPLE_SIMGPU ;;
+		no-umem-p2p) step build-no-umem-p2p "INFINIBAND_UMEM_P2P=n" build_without "$name" '^$' INFINIBAND_UMEM_P2P SAMPLE_SIMGPU ;;
+		no-p2pdma) step build-no-p2pdma "PCI_P2PDMA=n" build_without "$name" 'pci/p2pdma\.c' PCI_P2PDMA INFINIBAND_UMEM_P2P SAMPLE_SIMGPU ;;
 		arm64) step build-arm64 "touched files for arm64" build_arm64 ;;
 		*) die "check-builds: no configuration $name" ;;
 		esac
