@@ -13,6 +13,7 @@ set -euo pipefail
 fragments=("$kernel_configs"/{providers,kunit}.config)
 reports=/src/build/series/reports
 shared_header=drivers/infiniband/hw/simhca/simhca_hw.h
+trace_header=include/trace/events/umem_p2p.h
 
 # Become this program again with the own tree in place.
 own_tree() {
@@ -65,10 +66,13 @@ checkpatch() {
 	local options=(--strict --quiet --no-summary --show-types)
 	cd "$kernel_tree"
 	printf '%s\n' "${@/#/$kernel_patches/}" | xargs -P "$(nproc)" -n 4 perl scripts/checkpatch.pl "${options[@]}" || true
-	kernel_overlay_files | grep -vxF "$shared_header" |
+	kernel_overlay_files | grep -vxF -e "$shared_header" -e "$trace_header" |
 		xargs -P "$(nproc)" -n 4 perl scripts/checkpatch.pl "${options[@]}" --file || true
 	# As in include/uapi/: user space has no BIT().
 	perl scripts/checkpatch.pl "${options[@]}" --ignore BIT_MACRO --file "$shared_header" || true
+	# As all of include/trace/events/: TRACE_EVENT() has a layout of its own.
+	perl scripts/checkpatch.pl "${options[@]}" --ignore PARENTHESIS_ALIGNMENT,OPEN_ENDED_LINE --file "$trace_header" ||
+		true
 }
 
 check_checkpatch() {
