@@ -162,9 +162,14 @@ def summary(mrs, **what):
 
 
 def window(mrs, place):
-    """The MR at PLACE, and those around it where there are many."""
-    half = 0 if place < 2 * WINDOW else WINDOW // 2
-    return [mr for mr in mrs if place - half <= mr["place"] <= place + half]
+    """The MR at PLACE, and others near it that should be like it."""
+    if place == 1:
+        near = range(1, 2)
+    elif place < WINDOW:
+        near = range(place, place + WINDOW // 10)
+    else:
+        near = range(place - WINDOW // 2, place + WINDOW // 2 + 1)
+    return [mr for mr in mrs if mr["place"] in near]
 
 
 def rows_of(guest, cases):

@@ -20,10 +20,12 @@ import time
 
 REPO = "/src"
 ROOT_VIEW = "/mnt/guest"  # the root without what is mounted in it
-KERNELS = {False: REPO + "/build/kernel/guest", True: REPO + "/build/kernel/debug"}
 SIMHCAD = REPO + "/build/cmake-release/bin/simhcad"
 KVM_VERDICT = REPO + "/build/kvm-works"
 CHECK_VRAM = REPO + "/build/cmake-release/bin/check_vram"
+
+# guest.cmake has the same.
+FULL_TIMEOUT_FACTOR = 4
 
 # Exit codes of this program's own; 124 is timeout(1)'s.
 EXIT_PANIC, EXIT_DEVICE, EXIT_LOG, EXIT_SETUP, EXIT_TIMEOUT = 120, 121, 122, 123, 124
@@ -99,14 +101,19 @@ def parse_args(argv):
                    help="device memory, an ivshmem BAR (default 256M)")
     p.add_argument("--mem", metavar="SIZE", type=size, default="2G", help="guest RAM (default 2G)")
     p.add_argument("--cpus", metavar="N", type=int, default=2, help="virtual CPUs (default 2)")
-    p.add_argument("--iommu", action="store_true", help="translate DMA: intel-iommu, strict")
-    p.add_argument("--topology", choices=["bus", "ports", "switch"], default="bus",
-                   help="devices on the root bus, behind a root port each, or behind one PCIe switch")
+    p.add_argument("--iommu", metavar="KIND", nargs="?", const="intel", choices=["intel", "virtio"],
+                   help="translate DMA, strict: intel-iommu (default) or virtio-iommu")
+    p.add_argument("--topology", choices=["bus", "ports", "port", "switch"], default="bus",
+                   help="devices on the root bus, behind a root port each, functions behind one root port, or behind "
+                   "one PCIe switch")
     p.add_argument("--hcas", metavar="N", type=int, default=1, help="simulated HCAs, simhca0.. (default 1)")
     p.add_argument("--no-p2p", action="store_true", help="boot with the feature switched off (ib_core.umem_p2p=0)")
     p.add_argument("--debug", action="store_true", help="kernel with lockdep, DMA-API debug and the KUnit suites")
+    p.add_argument("--full", action="store_true",
+                   help="kernel that also has KASAN, UBSAN, kmemleak and fault injection; slower")
     p.add_argument("--check-log", action="store_true",
-                   help="fail when the guest's kernel log has a WARN, BUG, lockdep or DMA-API line")
+                   help="fail when the guest's kernel log has a WARN, BUG, lockdep or DMA-API line; "
+                   "with --full also when memory of the kernel is lost")
     p.add_argument("--timeout", metavar="S", type=float, default=300,
                    help="end the guest after S seconds (default 300; 0: never, also for a shell)")
     p.add_argument("--cpu", metavar="MODEL", default="EPYC,vendor=AuthenticAMD",
@@ -116,6 +123,7 @@ def parse_args(argv):
     p.add_argument("--after", metavar="PROGRAM",
                    help="run PROGRAM DIR when CMD succeeded and the guest has ended; its failure is the run's")
     p.add_argument("--drop-vram", action="store_true", help="free the device memory afterwards, not at the next run")
+    p.add_argument("--plugin", metavar="FILE[,ARG...]", help="load a plugin into QEMU, which then runs without KVM")
     p.add_argument("--simhcad", metavar="FILE", default=SIMHCAD, help="device process to use")
     argv, _, cmd = partition(argv, "--")
     args = p.parse_args(argv)
@@ -124,7 +132,11 @@ def parse_args(argv):
     if not 0 <= args.hcas <= 8:
         p.error("--hcas: 0 to 8")
     args.cmd = cmd
-    args.kernel = args.kernel or KERNELS[args.debug] + "/arch/x86/boot/bzImage"
+    # Below "./run test --full": every test with the kernel that sees most, which takes its time.
+    if args.debug and os.environ.get("P2P_FULL"):
+        args.full, args.timeout = True, args.timeout * FULL_TIMEOUT_FACTOR
+    name = "full" if args.full else "debug" if args.debug else "guest"
+    args.kernel = args.kernel or f"{REPO}/build/kernel/{name}/arch/x86/boot/bzImage"
     args.out = os.path.abspath(args.out)
     return args
 
@@ -207,17 +219,20 @@ class Dirs:
 
 
 def slots(args, count):
-    """Bus names for COUNT devices, and the bridges that make them."""
+    """Where each of COUNT devices goes, as properties of it, and the bridges that make these places."""
     if args.topology == "bus":
-        return ["pcie.0"] * count, []
+        return [{"bus": "pcie.0"}] * count, []
+    if args.topology == "port":
+        return [{"bus": "port0", "addr": f"0.{i}", "multifunction": True} for i in range(count)], [
+            {"driver": "pcie-root-port", "id": "port0", "bus": "pcie.0", "chassis": 1, "slot": 1}]
     if args.topology == "ports":
         # QEMU 11.1.3 aborts when it deletes a vfio-user-pci device with MSI-X. In a slot without power controller it does
         # not get so far, while the guest gives the device up as ever. The first device, the exporter, really goes.
-        return [f"port{i}" for i in range(count)], [
+        return [{"bus": f"port{i}"} for i in range(count)], [
             {"driver": "pcie-root-port", "id": f"port{i}", "bus": "pcie.0", "chassis": i + 1, "slot": i + 1,
              "power_controller_present": i == 0}
             for i in range(count)]
-    return [f"down{i}" for i in range(count)], [
+    return [{"bus": f"down{i}"} for i in range(count)], [
         {"driver": "pcie-root-port", "id": "port0", "bus": "pcie.0", "chassis": 1, "slot": 1},
         {"driver": "x3130-upstream", "id": "up0", "bus": "port0"},
     ] + [{"driver": "xio3130-downstream", "id": f"down{i}", "bus": "up0", "chassis": i + 2, "slot": i + 2}
@@ -229,8 +244,10 @@ def kernel_parameters(args):
     words = ["no_timer_check", "tsc=reliable", "console=ttyS0", "loglevel=7", "panic=-1", "oops=panic",
              "root=root", "rootfstype=9p", "rootflags=trans=virtio,version=9p2000.L,cache=loose,msize=512000",
              "ro", "init=/guest-init"]
+    if args.iommu == "intel":
+        words.append("intel_iommu=on")
     if args.iommu:
-        words += ["intel_iommu=on", "iommu.strict=1"]
+        words.append("iommu.strict=1")
     if args.topology == "ports":
         words.append("pcie_ports=native")  # or the kernel leaves hot-plug to ACPI, which QEMU is told not to do
     if args.no_p2p:
@@ -239,20 +256,25 @@ def kernel_parameters(args):
 
 
 def qemu_argv(args, dirs, accel, vram, sockets):
-    machine = "q35" + (",kernel-irqchip=split" if args.iommu else "")
+    machine = "q35" + (",kernel-irqchip=split" if args.iommu == "intel" else "")
     argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
             "-M", machine + ",memory-backend=ram", "-accel", accel, "-cpu", args.cpu, "-smp", str(args.cpus),
             "-m", f"{args.mem >> 20}M", "-object", f"memory-backend-memfd,id=ram,size={args.mem},share=on",
             "-kernel", args.kernel, "-append", kernel_parameters(args),
             "-serial", f"file:{dirs.out}/console.log", "-qmp", f"unix:{dirs.sockets}/qmp,server=on,wait=off"]
+    if args.plugin:
+        argv += ["-plugin", args.plugin]
     if args.topology == "ports":
         argv += ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
 
     def device(**properties):
         argv.extend(["-device", json.dumps(properties)])
 
-    if args.iommu:  # before the devices it translates for
+    # before the devices they translate for
+    if args.iommu == "intel":
         device(driver="intel-iommu", intremap="on", **{"caching-mode": True})
+    if args.iommu == "virtio":
+        device(driver="virtio-iommu-pci")
     for tag, path, readonly in (("root", ROOT_VIEW, True), ("src", REPO, True), ("out", dirs.out, False)):
         argv += ["-fsdev", f"local,id={tag},path={path},security_model=passthrough,multidevs=remap"
                  + (",readonly=on" if readonly else "")]
@@ -261,11 +283,11 @@ def qemu_argv(args, dirs, accel, vram, sockets):
         argv += ["-chardev", "stdio,id=tty,signal=off"]
         device(driver="virtio-serial-pci", id="serial")
         device(driver="virtconsole", chardev="tty")
-    buses, bridges = slots(args, 1 + args.hcas)
+    places, bridges = slots(args, 1 + args.hcas)
     for bridge in bridges:
         device(**bridge)
     argv += ["-object", f"memory-backend-file,id=vram0,mem-path={vram},size={args.vram},share=on"]
-    device(driver="ivshmem-plain", id="vram", memdev="vram0", bus=buses[0])
+    device(driver="ivshmem-plain", id="vram", memdev="vram0", **places[0])
     if args.hcas:
         # A hub with one port takes no packets: the transmit queue would time out.
         argv += ["-netdev", "user,id=sink,restrict=on,ipv6=off", "-netdev", "hubport,id=sinkport,hubid=0,netdev=sink"]
@@ -273,8 +295,8 @@ def qemu_argv(args, dirs, accel, vram, sockets):
         # The network device of the same MAC gives the HCA its GIDs; a hub is all it is wired to.
         argv += ["-netdev", f"hubport,id=net{i},hubid=0"]
         device(driver="virtio-net-pci", netdev=f"net{i}", mac=mac(i), romfile="")
-        device(driver="vfio-user-pci", id=f"hca{i}", socket={"type": "unix", "path": sockets[i]}, bus=buses[1 + i],
-               rombar=0, **{"x-msg-timeout": 60000})
+        device(driver="vfio-user-pci", id=f"hca{i}", socket={"type": "unix", "path": sockets[i]}, rombar=0,
+               **{"x-msg-timeout": 60000}, **places[1 + i])
     return argv
 
 
@@ -400,6 +422,10 @@ class Guest:
         with open(self.dirs.guest + "/cmd", "wb") as f:
             f.write(b"".join(os.fsencode(a) + b"\0" for a in self.args.cmd))
         env = {"P2P_HCA_MACS": " ".join(map(mac, range(self.args.hcas))), "TERM": os.environ.get("TERM", "dumb")}
+        if self.args.full and self.args.check_log:
+            env["P2P_LEAKS"] = 1
+        if os.environ.get("P2P_FULL"):
+            env["P2P_FULL"] = 1
         if not self.args.cmd and sys.stdin.isatty():
             env["COLUMNS"], env["LINES"] = os.get_terminal_size()
         with open(self.dirs.guest + "/env", "w") as f:
@@ -549,8 +575,11 @@ def kvm_works(kernel):
         return f.read().strip() == "yes"
 
 
-def accelerator(kernel):
-    choice = os.environ.get("P2P_ACCEL") or ("kvm" if kvm_works(kernel) else "tcg")
+def accelerator(args):
+    if args.plugin:
+        choice = "tcg"
+    else:
+        choice = os.environ.get("P2P_ACCEL") or ("kvm" if kvm_works(args.kernel) else "tcg")
     return {"kvm": "kvm", "tcg": "tcg,thread=multi"}[choice]
 
 
@@ -581,7 +610,7 @@ def main():
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda n, _: sys.exit(128 + n))
     try:
-        return run(args, accelerator(args.kernel))
+        return run(args, accelerator(args))
     except Failure as failure:
         say(failure)
         return failure.status

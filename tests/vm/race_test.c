@@ -177,6 +177,8 @@ static void remove_and_rescan(FIXTURE_DATA(race) *self)
 static void reset(FIXTURE_DATA(race) *self)
 {
 	write_device(self, "reset", "1");
+	/* Most of the time it is in reset. */
+	usleep(20000);
 }
 
 static void bind_and_unbind(FIXTURE_DATA(race) *self)

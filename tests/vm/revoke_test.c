@@ -45,7 +45,7 @@ enum action {
 	HCA_UNBIND, HCA_REMOVE, HCA_RESET, HCA_UNPLUG,
 };
 
-enum end { DEREG, EXIT, KILL };
+enum end { DEREG, REREG, EXIT, KILL };
 
 static bool of_hca(enum action action)
 {
@@ -99,10 +99,10 @@ FIXTURE_VARIANT(revoke) {
 #define VARIANT(name, ...) \
 	FIXTURE_VARIANT_ADD(revoke, name) { __VA_ARGS__ }
 
-VARIANT(remove, .actions = { REMOVE }, .ends = { DEREG, EXIT });
-VARIANT(probe, .actions = { PROBE }, .ends = { DEREG, DEREG });
-VARIANT(reset, .actions = { RESET }, .ends = { DEREG, KILL });
-VARIANT(remove_hca_unbind, .actions = { REMOVE, HCA_UNBIND }, .ends = { DEREG, DEREG });
+VARIANT(remove, .actions = { REMOVE }, .ends = { DEREG, REREG });
+VARIANT(probe, .actions = { PROBE }, .ends = { DEREG, REREG });
+VARIANT(reset, .actions = { RESET }, .ends = { EXIT, KILL });
+VARIANT(remove_hca_unbind, .actions = { REMOVE, HCA_UNBIND }, .ends = { DEREG, REREG });
 VARIANT(hca_unbind_remove, .actions = { HCA_UNBIND, REMOVE }, .ends = { DEREG, KILL });
 VARIANT(remove_hca_remove, .actions = { REMOVE, HCA_REMOVE }, .ends = { EXIT, KILL });
 VARIANT(hca_remove_remove, .actions = { HCA_REMOVE, REMOVE }, .ends = { DEREG, EXIT });
@@ -393,8 +393,15 @@ TEST_F_TIMEOUT(revoke, under_traffic, 120)
 				break;
 			EXPECT_EQ(0, t->dereg_errno);
 			EXPECT_EQ(memory_stays(variant->actions[0]) ? 0 : ENODEV, t->reg_errno);
-			if (!t->reg_errno)
-				EXPECT_EQ(0, t->moved);
+			EXPECT_EQ(t->reg_errno ? -EIO : 0, t->moved);
+			break;
+		case REREG:
+			ASSERT_EQ(0, traffic_end(t, TRAFFIC_REREG)) TH_LOG("%s", strerror(-t->error));
+			if (self->gone_hca)
+				break;
+			EXPECT_EQ(0, t->reg_errno);
+			EXPECT_EQ(0, t->moved);
+			EXPECT_EQ(0, t->dereg_errno);
 			break;
 		case EXIT:
 			ASSERT_EQ(0, traffic_end(t, TRAFFIC_EXIT));

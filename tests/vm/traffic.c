@@ -128,21 +128,29 @@ static int begin(struct generator *g)
 	return g->host_mr ? 0 : -errno;
 }
 
-/* What a program does that was told its region is dead. */
-static void start_over(struct generator *g)
+/* What a program does that was told its region is dead */
+static void start_over(struct generator *g, bool rereg)
 {
 	struct traffic *t = g->t;
+	uint8_t *at = g->dev;
 
-	t->dereg_errno = ibv_dereg_mr(g->dev_mr);
-	g->dev_mr = ibv_reg_mr(g->pair.pd, g->dev, t->len, RC_PAIR_ALL);
-	t->reg_errno = g->dev_mr ? 0 : errno;
+	if (rereg) {
+		at = g->host;
+		t->reg_errno = ibv_rereg_mr(g->dev_mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL, at,
+					    BATCH * CHUNK, 0) ? errno : 0;
+	} else {
+		t->dereg_errno = ibv_dereg_mr(g->dev_mr);
+		g->dev_mr = ibv_reg_mr(g->pair.pd, at, t->len, RC_PAIR_ALL);
+		t->reg_errno = g->dev_mr ? 0 : errno;
+	}
 	t->moved = -EIO;
-	if (!g->dev_mr)
-		return;
-	if (!rc_pair_connect(&g->pair))
+	if (!t->reg_errno && !rc_pair_connect(&g->pair))
 		t->moved = rc_pair_rdma(&g->pair, IBV_WR_RDMA_WRITE, g->host, g->host_mr->lkey, CHUNK,
-					g->dev, g->dev_mr->rkey);
-	ibv_dereg_mr(g->dev_mr);
+					at, g->dev_mr->rkey);
+	if (rereg)
+		t->dereg_errno = ibv_dereg_mr(g->dev_mr);
+	else if (g->dev_mr)
+		ibv_dereg_mr(g->dev_mr);
 }
 
 static int run(struct traffic *t)
@@ -163,7 +171,7 @@ static int run(struct traffic *t)
 	}
 	if (atomic_load(&t->order) == TRAFFIC_EXIT)
 		return 0;
-	start_over(&g);
+	start_over(&g, atomic_load(&t->order) == TRAFFIC_REREG);
 	ibv_dereg_mr(g.host_mr);
 	pthread_cancel(thread);
 	pthread_join(thread, NULL);

@@ -17,6 +17,7 @@ enum traffic_key { TRAFFIC_LOCAL_KEY, TRAFFIC_REMOTE_KEY };
 enum traffic_order {
 	TRAFFIC_RUN,
 	TRAFFIC_DEREG,		/* deregister, register again, move data if that works, clean up, end */
+	TRAFFIC_REREG,		/* the same, but with ibv_rereg_mr(), to ordinary memory */
 	TRAFFIC_EXIT,		/* end with everything open */
 };
 
@@ -32,8 +33,8 @@ struct traffic {
 	atomic_ulong failed[IBV_WC_TM_RNDV_INCOMPLETE + 1];	/* first failure of a batch, by status */
 	atomic_ulong silent;	/* batches that did not complete in time, or could not be posted */
 	atomic_ulong events[IBV_EVENT_WQ_FATAL + 1];	/* asynchronous ones, by type */
-	int dereg_errno, reg_errno;	/* of TRAFFIC_DEREG */
-	int moved;		/* what rc_pair_rdma() said of the new region */
+	int dereg_errno, reg_errno;	/* of ibv_dereg_mr(), and of ibv_reg_mr() or ibv_rereg_mr() */
+	int moved;		/* what rc_pair_rdma() said of the region then */
 	pid_t pid;
 };
 

@@ -18,6 +18,7 @@
 #include <linux/mman.h>
 #include <linux/sizes.h>
 #include <rdma/ib_umem.h>
+#include <rdma/ib_user_ioctl_verbs.h>
 #include <rdma/ib_verbs.h>
 #include <rdma/iter.h>
 
@@ -31,6 +32,7 @@
 /**
  * struct test_buf - a buffer of nr_segs equal segments
  * @dmabuf:	the buffer
+ * @owner:	whose memory it is, NULL if it does not say
  * @nr_segs:	number of segments
  * @seg_len:	bytes of each
  * @attach_err:	what attaching returns
@@ -43,6 +45,7 @@
  */
 struct test_buf {
 	struct dma_buf *dmabuf;
+	struct device *owner;
 	unsigned int nr_segs;
 	size_t seg_len;
 	int attach_err, pin_err, map_err;
@@ -144,6 +147,13 @@ static void test_release(struct dma_buf *dmabuf)
 {
 }
 
+static struct device *test_p2p_owner(struct dma_buf *dmabuf)
+{
+	struct test_buf *buf = dmabuf->priv;
+
+	return buf->owner;
+}
+
 static const struct dma_buf_ops test_dma_buf_ops = {
 	.attach = test_attach,
 	.detach = test_detach,
@@ -152,6 +162,7 @@ static const struct dma_buf_ops test_dma_buf_ops = {
 	.map_dma_buf = test_map_dma_buf,
 	.unmap_dma_buf = test_unmap_dma_buf,
 	.release = test_release,
+	.p2p_owner = test_p2p_owner,
 };
 
 static int test_p2p_buf(struct vm_area_struct *vma, unsigned long addr,
@@ -592,6 +603,7 @@ static void sgl_runs(struct kunit *test)
 	struct test_buf *buf = test_buf_new(test, 1, SZ_1M);
 	unsigned long addr = test_space(test, SZ_1M);
 	unsigned long end = addr + SZ_1M;
+	struct test_map *map;
 	unsigned long ret;
 
 	test_mmap_rw(test, buf, addr, 0, SZ_64K);
@@ -608,7 +620,44 @@ static void sgl_runs(struct kunit *test)
 	test_expect_run(test, addr + SZ_128K, end, 0,
 			addr + SZ_128K + SZ_64K);
 	test_expect_run(test, addr + SZ_128K + SZ_64K, end, -EFAULT, 0);
+
+	/* Device memory that nobody exports is a kind of its own. */
+	map = test_mmap_rw(test, buf, addr + SZ_256K, 0, SZ_64K);
+	map->op_err = -EFAULT;
+	test_mmap_rw(test, buf, addr + SZ_256K + SZ_64K, 0, SZ_64K);
+	test_expect_run(test, addr + SZ_256K, end, DMA_SG_FOREIGN,
+			addr + SZ_256K + SZ_64K);
+	map->op_err = -ENODEV;
+	test_expect_run(test, addr + SZ_256K, end, DMA_SG_EXPORTED,
+			addr + SZ_256K + SZ_128K);
 	KUNIT_EXPECT_EQ(test, 0, buf->maps);
+}
+
+static void sgl_owner(struct kunit *test)
+{
+	struct test_buf *buf = test_buf_new(test, 1, SZ_64K);
+	unsigned long addr = test_space(test, SZ_128K);
+	struct device *dev = test_device(test);
+	struct dma_sg_table *table;
+	struct device *owner;
+
+	test_mmap_rw(test, buf, addr, 0, SZ_64K);
+	table = sgl_dma_map_user(dev, addr, SZ_64K, true, NULL, NULL);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, table);
+	KUNIT_EXPECT_PTR_EQ(test, NULL, sgl_dma_owner(table));
+	KUNIT_EXPECT_PTR_EQ(test, NULL, sgl_dma_get_owner(addr, true));
+	buf->owner = dev;
+	KUNIT_EXPECT_PTR_EQ(test, dev, sgl_dma_owner(table));
+	sgl_dma_unmap(table);
+
+	/* Also where it cannot be mapped */
+	buf->pin_err = -ENODEV;
+	owner = sgl_dma_get_owner(addr + 1, true);
+	KUNIT_EXPECT_PTR_EQ(test, dev, owner);
+	put_device(owner);
+	/* Past the mapping */
+	KUNIT_EXPECT_PTR_EQ(test, NULL, sgl_dma_get_owner(addr + SZ_64K, true));
+	test_expect_idle(test, buf);
 }
 
 struct test_revoke {
@@ -715,6 +764,7 @@ static struct kunit_case sgl_test_cases[] = {
 	KUNIT_CASE(sgl_refuses_access),
 	KUNIT_CASE(sgl_unwinds),
 	KUNIT_CASE(sgl_runs),
+	KUNIT_CASE(sgl_owner),
 	KUNIT_CASE(sgl_revokes),
 	KUNIT_CASE(sgl_asks_again),
 	{}
@@ -988,6 +1038,77 @@ static void umem_of_both(struct kunit *test)
 	test_expect_idle(test, two);
 }
 
+static const struct ib_uverbs_p2p_info *
+test_query(struct kunit *test, struct ib_device *ibdev, unsigned long addr,
+	   size_t len)
+{
+	struct ib_uverbs_p2p_info *info;
+
+	info = kunit_kzalloc(test, sizeof(*info), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, info);
+	KUNIT_EXPECT_EQ(test, 0, ib_umem_p2p_query(ibdev, addr, len,
+						   test_access, false, info));
+	return info;
+}
+
+/* The errors of exporters, and what the query makes of them */
+static void umem_query(struct kunit *test)
+{
+	static const struct {
+		int err;
+		enum ib_uverbs_p2p_reason reason;
+	} errs[] = {
+		{ -EREMOTEIO, IB_UVERBS_P2P_REASON_NO_ROUTE },
+		{ -ENODEV, IB_UVERBS_P2P_REASON_GONE },
+		{ -EOPNOTSUPP, IB_UVERBS_P2P_REASON_NOT_REVOCABLE },
+		{ -EIO, IB_UVERBS_P2P_REASON_OTHER },
+	};
+	struct test_buf *buf = test_buf_new(test, 2, SZ_64K);
+	struct ib_device *ibdev = test_ib_device(test);
+	unsigned long addr = test_space(test, SZ_256K);
+	const struct ib_uverbs_p2p_info *info;
+	struct ib_uverbs_p2p_info none;
+	int i;
+
+	test_mmap_rw(test, buf, addr, 0, SZ_128K);
+	info = test_query(test, ibdev, addr + 1, SZ_128K - 2);
+	KUNIT_EXPECT_EQ(test, IB_UVERBS_P2P_REASON_NONE, info->reason);
+	KUNIT_EXPECT_EQ(test, IB_UVERBS_P2P_DEVICE_MEMORY, info->flags);
+	KUNIT_EXPECT_EQ(test, 2, info->segments);
+
+	for (i = 0; i < ARRAY_SIZE(errs); i++) {
+		buf->map_err = errs[i].err;
+		info = test_query(test, ibdev, addr, SZ_128K);
+		KUNIT_EXPECT_EQ(test, errs[i].reason, info->reason);
+		KUNIT_EXPECT_EQ(test, -errs[i].err, info->error);
+		KUNIT_EXPECT_EQ(test, 0, info->segments);
+		test_expect_umem_err(test, ib_umem_get_mr(ibdev, addr, SZ_128K,
+							  test_access),
+				     errs[i].err);
+		KUNIT_EXPECT_EQ(test, i + 1,
+				atomic_long_read(&ibdev->p2p_stats[IB_P2P_STAT_REFUSED]));
+	}
+	/* No answer is no reason. */
+	buf->map_err = -ENOMEM;
+	KUNIT_EXPECT_EQ(test, -ENOMEM,
+			ib_umem_p2p_query(ibdev, addr, SZ_128K, test_access,
+					  false, &none));
+	buf->map_err = 0;
+
+	test_mmap_ordinary(test, addr + SZ_128K, SZ_64K, PROT_READ);
+	info = test_query(test, ibdev, addr, SZ_128K + SZ_64K);
+	KUNIT_EXPECT_EQ(test, IB_UVERBS_P2P_REASON_NONE, info->reason);
+	KUNIT_EXPECT_EQ(test, IB_UVERBS_P2P_DEVICE_MEMORY |
+			      IB_UVERBS_P2P_ORDINARY_MEMORY, info->flags);
+	KUNIT_EXPECT_EQ(test, 2, info->segments);
+	info = test_query(test, ibdev, addr, SZ_256K);
+	KUNIT_EXPECT_EQ(test, IB_UVERBS_P2P_REASON_NOT_MAPPED, info->reason);
+	KUNIT_EXPECT_EQ(test, 0, test_pinned_pages());
+	KUNIT_EXPECT_EQ(test, 0,
+			atomic_long_read(&ibdev->p2p_stats[IB_P2P_STAT_MAPPED]));
+	test_expect_idle(test, buf);
+}
+
 struct test_hook {
 	struct ib_umem *umem;
 	int calls;
@@ -1070,6 +1191,7 @@ static struct kunit_case umem_test_cases[] = {
 	KUNIT_CASE(umem_keeps_errors),
 	KUNIT_CASE(umem_for_the_cpu),
 	KUNIT_CASE(umem_of_both),
+	KUNIT_CASE(umem_query),
 	KUNIT_CASE(umem_is_revoked),
 	{}
 };
