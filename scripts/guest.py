@@ -107,7 +107,7 @@ def parse_args(argv):
                    help="devices on the root bus, behind a root port each, functions behind one root port, or behind "
                    "one PCIe switch")
     p.add_argument("--hcas", metavar="N", type=int, default=1, help="simulated HCAs, simhca0.. (default 1)")
-    p.add_argument("--no-p2p", action="store_true", help="boot with the feature switched off (ib_core.umem_p2p=0)")
+    p.add_argument("--no-p2p", action="store_true", help="boot with the feature switched off (ib_core.umem_p2p=0 p2pdma_buf.importers=off)")
     p.add_argument("--debug", action="store_true", help="kernel with lockdep, DMA-API debug and the KUnit suites")
     p.add_argument("--full", action="store_true",
                    help="kernel that also has KASAN, UBSAN, kmemleak and fault injection; slower")
@@ -251,7 +251,7 @@ def kernel_parameters(args):
     if args.topology == "ports":
         words.append("pcie_ports=native")  # or the kernel leaves hot-plug to ACPI, which QEMU is told not to do
     if args.no_p2p:
-        words.append("ib_core.umem_p2p=0")
+        words += ["ib_core.umem_p2p=0", "p2pdma_buf.importers=off"]
     return " ".join(words + args.append)
 
 
