@@ -43,19 +43,31 @@ prepare_all() {
 	kernel_config series "${fragments[@]}"
 }
 
+# Folders in which the series changes or brings sources, drivers/infiniband/ and the like: whoever uses what it changes
+# in headers is there. All of the tip is built by "./run check-builds providers".
+series_folders() {
+	{ printf '%s\n' "$@" | kernel_patched_files; kernel_overlay_files; } |
+		sed -nE 's|^(samples/).*\.c$|\1|p; t; s|^([^/]+/[^/]+/).*\.c$|\1|p' | sort -u
+}
+
+# build_after FOLDER PATCH...
 build_after() {
+	local folders=$1
+	shift
 	prepare "$@"
-	kernel_make series vmlinux modules
+	# shellcheck disable=SC2086 # several targets
+	kernel_make series $folders
 }
 
 build_every_patch() {
-	local hash done_patches=() patch
+	local hash done_patches=() patch folders
+	folders=$(series_folders "$@")
 	hash=$({ kernel_tar_id; hash_of "${fragments[@]}" /src/build/stamp/root; kernel_overlay_files |
 		(cd /src/kernel && xargs sha256sum); } | sha256sum)
 	for patch in "$@"; do
 		done_patches+=("$patch")
 		hash=$({ echo "$hash"; cat "$kernel_patches/$patch"; } | sha256sum)
-		step_if "series-${patch%%-*}" "$hash" "build after ${patch%.patch}" build_after "${done_patches[@]}"
+		step_if "series-${patch%%-*}" "$hash" "build after ${patch%.patch}" build_after "$folders" "${done_patches[@]}"
 	done
 }
 
