@@ -67,6 +67,23 @@ struct dma_sg_range {
 	struct dma_sg_table *table;
 };
 
+/**
+ * struct dma_sg_list - a list, with room for what most of them have
+ * @table:	what the caller knows of it
+ * @range:	the only range
+ * @entry:	the only entry
+ */
+struct dma_sg_list {
+	struct dma_sg_table table;
+	struct dma_sg_range range;
+	struct scatterlist entry;
+};
+
+static struct dma_sg_list *to_dma_sg_list(struct dma_sg_table *table)
+{
+	return container_of(table, struct dma_sg_list, table);
+}
+
 /*
  * The exporter wants the buffer back. The devices are stopped one after the
  * other; then nobody uses the mapping any more.
@@ -236,14 +253,18 @@ static void dma_sg_put_attach(struct dma_sg_range *range)
 	kfree(shared);
 }
 
-static void dma_sg_put_ranges(struct dma_sg_range *ranges, unsigned int nr)
+static void dma_sg_put_ranges(struct dma_sg_table *table)
 {
+	struct dma_sg_range *ranges = table->ranges;
+	unsigned int nr = table->nr_ranges;
+
 	while (nr--) {
 		if (ranges[nr].shared)
 			dma_sg_put_attach(&ranges[nr]);
 		dma_buf_put(ranges[nr].dmabuf);
 	}
-	kvfree(ranges);
+	if (ranges != &to_dma_sg_list(table)->range)
+		kvfree(ranges);
 }
 
 /*
@@ -293,33 +314,57 @@ static int dma_sg_ask_addr(struct mm_struct *mm, unsigned long addr, bool write,
 	return ret;
 }
 
-/*
- * Appends @next to @ranges, or extends the last of them. Takes over the
- * reference of @next on success.
- */
-static int dma_sg_add_range(struct dma_sg_range **ranges, unsigned int *nr,
-			    const struct dma_sg_range *next)
+/* Makes room for one more range. */
+static int dma_sg_grow_ranges(struct dma_sg_table *table)
 {
-	struct dma_sg_range *last = *nr ? &(*ranges)[*nr - 1] : NULL;
+	unsigned int nr = table->nr_ranges;
+	struct dma_sg_range *own = &to_dma_sg_list(table)->range;
+	struct dma_sg_range *ranges;
 
-	if (last && last->dmabuf == next->dmabuf &&
-	    last->offset + last->len == next->offset) {
-		last->len += next->len;
-		dma_buf_put(next->dmabuf);
+	if (!nr) {
+		table->ranges = own;
 		return 0;
 	}
 
 	/* Grow by doubling: at 1, 2, 4, ... */
-	if (!(*nr & (*nr - 1))) {
-		size_t want = *nr ? 2 * (size_t)*nr : 1;
+	if (nr & (nr - 1))
+		return 0;
+	ranges = kvrealloc(nr == 1 ? NULL : table->ranges,
+			   array_size(2 * (size_t)nr, sizeof(*ranges)),
+			   GFP_KERNEL);
+	if (!ranges)
+		return -ENOMEM;
+	if (nr == 1)
+		*ranges = *own;
+	table->ranges = ranges;
+	return 0;
+}
 
-		last = kvrealloc(*ranges, array_size(want, sizeof(*last)),
-				 GFP_KERNEL);
-		if (!last)
-			return -ENOMEM;
-		*ranges = last;
+/*
+ * Appends @next to the ranges, or extends the last of them. Takes over the
+ * reference of @next on success.
+ */
+static int dma_sg_add_range(struct dma_sg_table *table,
+			    const struct dma_sg_range *next)
+{
+	unsigned int nr = table->nr_ranges;
+	int ret;
+
+	if (nr) {
+		struct dma_sg_range *last = &table->ranges[nr - 1];
+
+		if (last->dmabuf == next->dmabuf &&
+		    last->offset + last->len == next->offset) {
+			last->len += next->len;
+			dma_buf_put(next->dmabuf);
+			return 0;
+		}
 	}
-	(*ranges)[(*nr)++] = *next;
+
+	ret = dma_sg_grow_ranges(table);
+	if (ret)
+		return ret;
+	table->ranges[table->nr_ranges++] = *next;
 	return 0;
 }
 
@@ -328,12 +373,10 @@ static int dma_sg_add_range(struct dma_sg_range **ranges, unsigned int *nr,
  * exporter anywhere in the range beats any other answer, as then somebody else
  * is to decide about it.
  */
-static int dma_sg_find_ranges(unsigned long addr, size_t len, bool write,
-			      struct dma_sg_range **pranges, unsigned int *pnr)
+static int dma_sg_find_ranges(struct dma_sg_table *table, unsigned long addr,
+			      size_t len, bool write)
 {
-	struct dma_sg_range *ranges = NULL;
 	unsigned long end, vm_end;
-	unsigned int nr = 0;
 	int refused = 0;
 	int ret;
 
@@ -349,7 +392,7 @@ static int dma_sg_find_ranges(unsigned long addr, size_t len, bool write,
 			continue;
 		}
 		if (ret)
-			goto err_put;
+			return ret;
 
 		vm_end = min(vm_end, end);
 		next.len = vm_end - addr;
@@ -359,30 +402,19 @@ static int dma_sg_find_ranges(unsigned long addr, size_t len, bool write,
 					    next.dmabuf->exp_name);
 			ret = -EFAULT;
 		} else {
-			ret = dma_sg_add_range(&ranges, &nr, &next);
+			ret = dma_sg_add_range(table, &next);
 		}
 		if (ret) {
 			dma_buf_put(next.dmabuf);
-			goto err_put;
+			return ret;
 		}
 	}
-
-	ret = refused;
-	if (ret)
-		goto err_put;
-
-	*pranges = ranges;
-	*pnr = nr;
-	return 0;
-
-err_put:
-	dma_sg_put_ranges(ranges, nr);
-	return ret;
+	return refused;
 }
 
 /*
  * Copies the part of @range that each entry of its buffer's list holds to *@sg,
- * and moves *@sg on; only counts the entries when @sg is NULL. Returns their
+ * and moves *@sg on; only counts the entries once that is NULL. Returns their
  * number, or -ENODEV when the buffer was revoked in the meantime.
  */
 static int dma_sg_slice(const struct dma_sg_range *range,
@@ -410,7 +442,7 @@ static int dma_sg_slice(const struct dma_sg_range *range,
 			continue;
 		}
 		len = min(len - skip, left);
-		if (sg) {
+		if (*sg) {
 			sg_dma_address(*sg) = sg_dma_address(from) + skip;
 			sg_dma_len(*sg) = len;
 			*sg = sg_next(*sg);
@@ -424,6 +456,60 @@ static int dma_sg_slice(const struct dma_sg_range *range,
 	dma_resv_unlock(range->dmabuf->resv);
 
 	return WARN_ON_ONCE(left) ? -EINVAL : nents;
+}
+
+/* As dma_sg_slice(), for all ranges. */
+static int dma_sg_slice_all(struct dma_sg_table *table, struct scatterlist *sg)
+{
+	unsigned int i;
+	int ret, nents = 0;
+
+	for (i = 0; i < table->nr_ranges; i++) {
+		ret = dma_sg_slice(&table->ranges[i], &sg);
+		if (ret < 0)
+			return ret;
+		if (check_add_overflow(nents, ret, &nents))
+			return -EINVAL;
+	}
+	return nents;
+}
+
+static int dma_sg_make_entries(struct dma_sg_table *table)
+{
+	struct scatterlist *own = &to_dma_sg_list(table)->entry;
+	int ret, nents;
+
+	sg_init_table(own, 1);
+	nents = dma_sg_slice_all(table, own);
+	if (nents < 0)
+		return nents;
+	if (nents == 1) {
+		table->sgt.sgl = own;
+		table->sgt.nents = 1;
+		return 0;
+	}
+
+	ret = sg_alloc_table(&table->sgt, nents, GFP_KERNEL);
+	if (ret)
+		return ret;
+	/* Nothing for the CPU in here. */
+	table->sgt.orig_nents = 0;
+	ret = dma_sg_slice_all(table, table->sgt.sgl);
+	return ret < 0 ? ret : 0;
+}
+
+static void dma_sg_free(struct dma_sg_table *table)
+{
+	struct dma_sg_list *list = to_dma_sg_list(table);
+
+	/* A revocation looks at the table as long as its ranges are in use. */
+	dma_sg_put_ranges(table);
+	if (table->sgt.sgl != &list->entry) {
+		/* sg_free_table() frees what was allocated. */
+		table->sgt.orig_nents = table->sgt.nents;
+		sg_free_table(&table->sgt);
+	}
+	kfree(list);
 }
 
 /**
@@ -460,68 +546,41 @@ struct dma_sg_table *sgl_dma_map_user(struct device *dev, unsigned long addr,
 				      size_t len, bool write,
 				      const struct dma_sg_ops *ops, void *priv)
 {
-	unsigned int i, nr_ranges, nents = 0;
-	struct dma_sg_range *ranges;
 	struct dma_sg_table *table;
-	struct scatterlist *sg;
+	struct dma_sg_list *list;
+	unsigned int i;
 	int ret;
 
 	might_sleep();
 
-	ret = dma_sg_find_ranges(addr, len, write, &ranges, &nr_ranges);
-	if (ret)
-		return ERR_PTR(ret);
-
-	table = kzalloc_obj(*table);
-	if (!table) {
-		ret = -ENOMEM;
-		goto err_put;
-	}
+	list = kzalloc_obj(*list);
+	if (!list)
+		return ERR_PTR(-ENOMEM);
+	table = &list->table;
 	table->dev = dev;
 	table->ops = ops;
 	table->priv = priv;
-	table->ranges = ranges;
-	table->nr_ranges = nr_ranges;
 
-	for (i = 0; i < nr_ranges; i++) {
-		ranges[i].table = table;
-		ret = dma_sg_get_attach(&ranges[i], dev,
+	ret = dma_sg_find_ranges(table, addr, len, write);
+	if (ret)
+		goto err_free;
+
+	for (i = 0; i < table->nr_ranges; i++) {
+		table->ranges[i].table = table;
+		ret = dma_sg_get_attach(&table->ranges[i], dev,
 					ops ? &dma_sg_revocable_importer_ops :
 					      &dma_sg_importer_ops);
 		if (ret)
-			goto err_put_free;
-
-		ret = dma_sg_slice(&ranges[i], NULL);
-		if (ret < 0)
-			goto err_put_free;
-		if (check_add_overflow(nents, ret, &nents)) {
-			ret = -EINVAL;
-			goto err_put_free;
-		}
+			goto err_free;
 	}
 
-	ret = sg_alloc_table(&table->sgt, nents, GFP_KERNEL);
+	ret = dma_sg_make_entries(table);
 	if (ret)
-		goto err_put_free;
-	/* Nothing for the CPU in here. */
-	table->sgt.orig_nents = 0;
-	sg = table->sgt.sgl;
-	for (i = 0; i < nr_ranges; i++) {
-		ret = dma_sg_slice(&ranges[i], &sg);
-		if (ret < 0) {
-			sgl_dma_unmap(table);
-			return ERR_PTR(ret);
-		}
-	}
+		goto err_free;
 	return table;
 
-	/* A revocation looks at the table as long as its ranges are in use. */
-err_put_free:
-	dma_sg_put_ranges(ranges, nr_ranges);
-	kfree(table);
-	return ERR_PTR(ret);
-err_put:
-	dma_sg_put_ranges(ranges, nr_ranges);
+err_free:
+	dma_sg_free(table);
 	return ERR_PTR(ret);
 }
 EXPORT_SYMBOL_NS_GPL(sgl_dma_map_user, "DMA_BUF");
@@ -534,11 +593,7 @@ EXPORT_SYMBOL_NS_GPL(sgl_dma_map_user, "DMA_BUF");
  */
 void sgl_dma_unmap(struct dma_sg_table *table)
 {
-	dma_sg_put_ranges(table->ranges, table->nr_ranges);
-	/* sg_free_table() frees what was allocated. */
-	table->sgt.orig_nents = table->sgt.nents;
-	sg_free_table(&table->sgt);
-	kfree(table);
+	dma_sg_free(table);
 }
 EXPORT_SYMBOL_NS_GPL(sgl_dma_unmap, "DMA_BUF");
 
