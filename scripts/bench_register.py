@@ -41,7 +41,7 @@ NOT_COUNTED = ("__schedule",)  # what other tasks do meanwhile
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 MRS = 10000
-# Under an IOMMU, QEMU tells the device of every page by itself: a minute for 1 GiB in pages of 4 KiB.
+# With an IOMMU, QEMU tells the HCA of each page by itself: that would take minutes for 1 GiB in pages of 4 KiB.
 LIMIT, LIMIT_IOMMU = GIB, 16 * MIB
 # Options of ./run guest, and arguments of reg_cost
 GUESTS = {
@@ -320,6 +320,7 @@ def print_tables(rows, verdicts):
         print_series(rows, guest, "segments", "segments", "{:,}".format, ("device", "dma-buf"))
     for kind, name in NAMES.items():
         print(f"{kind + ':':10} {name}")
+    print(f"{'-:':10} not measured, the guest has no more memory; with an IOMMU, QEMU tells the HCA of each page by itself")
     print()
     width = max(len(v["goal"]) for v in verdicts)
     for v in verdicts:
