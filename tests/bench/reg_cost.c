@@ -11,6 +11,7 @@
  *	case SERIES KIND BYTES SEGMENTS	what follows is for this; ends with the next case
  *	reg NS, dereg NS		a whole ibv_reg_mr(), ibv_reg_dmabuf_mr(), ibv_dereg_mr()
  *	export NS			a DMA-buf was exported, of the memory that the next reg is for
+ *	close NS			its file descriptor was closed, after that
  *	ioctl				something else was asked of the exporter
  */
 #define _GNU_SOURCE
@@ -187,7 +188,10 @@ static struct ibv_mr *reg_dmabuf(struct memory *mem, size_t size)
 	start = now();
 	mr = ibv_reg_dmabuf_mr(pd, 0, size, 0, fd, RC_PAIR_ALL);
 	printf("reg %" PRIu64 "\n", now() - start);
+
+	start = now();
 	close(fd);
+	printf("close %" PRIu64 "\n", now() - start);
 	return mr;
 }
 
