@@ -14,7 +14,7 @@ root_packages=(
 	python3-pyverbs iproute2 iputils-ping pciutils procps util-linux udev strace valgrind jq file
 )
 
-# QEMU: vfio-user-pci needs 10.1 or later. The kernel source: see kernel/README.md.
+# QEMU: vfio-user-pci needs 10.1 or later. The kernel source: the one the series is for.
 root_from_backports=(qemu-\* seabios ipxe-qemu linux-source-7.3)
 
 # Sources of what the build needs, unless the user names an archive.

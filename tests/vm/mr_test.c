@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/pci_regs.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -472,9 +473,6 @@ static int device_file(const char *name, int flags)
 	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/%s", getenv("VRAM_BDF"), name);
 	return open(path, flags | O_CLOEXEC);
 }
-
-#define PCI_COMMAND 4
-#define PCI_COMMAND_MEMORY 2
 
 TEST_F(mr, refuses_a_device_that_does_not_decode)
 {

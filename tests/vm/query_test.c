@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/pci_regs.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -247,9 +248,6 @@ TEST_F(query, access)
 	EXPECT_ANSWER(REASON(NONE), 0, self->dev, MIB, IBV_ACCESS_REMOTE_READ);
 	EXPECT_ANSWER(REASON(NONE), 0, self->dev + PAGE, MIB - PAGE, RC_PAIR_ALL);
 }
-
-#define PCI_COMMAND 4
-#define PCI_COMMAND_MEMORY 2
 
 TEST_F(query, gone)
 {
