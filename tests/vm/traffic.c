@@ -19,7 +19,7 @@
 
 #define BATCH 4
 #define CHUNK (256 * 1024u)
-#define BATCH_TIMEOUT_MS 500
+#define BATCH_TIMEOUT_MS 5000
 
 struct generator {
 	struct traffic *t;
