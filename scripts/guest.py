@@ -33,7 +33,7 @@ EXIT_PANIC, EXIT_DEVICE, EXIT_LOG, EXIT_SETUP, EXIT_TIMEOUT = 120, 121, 122, 123
 # Lines of the guest's kernel log that fail a run with --check-log.
 BAD_LOG = re.compile(
     r"WARNING: |BUG: |INFO: possible |INFO: trying to register non-static key|possible (circular|recursive) locking"
-    r"|\bOops\b|general protection fault|KASAN: |UBSAN: |refcount_t: |DMA-API: (?!preallocated|debugging enabled)"
+    r"|\bOops\b|general protection fault|KASAN: |UBSAN: |refcount_t: |DMA-API: (?!preallocated|debugging (?:en|dis)abled)"
     r"|unreferenced object|kernel BUG at|Kernel panic|suspicious RCU usage|scheduling while atomic"
     r"|sleeping function called"
 )
@@ -109,11 +109,11 @@ def parse_args(argv):
     p.add_argument("--hcas", metavar="N", type=int, default=1, help="simulated HCAs, simhca0.. (default 1)")
     p.add_argument("--no-p2p", action="store_true", help="boot with the feature switched off (ib_core.umem_p2p=0 p2pdma_buf.importers=off)")
     p.add_argument("--debug", action="store_true", help="kernel with lockdep, DMA-API debug and the KUnit suites")
-    p.add_argument("--full", action="store_true",
-                   help="kernel that also has KASAN, UBSAN, kmemleak and fault injection; slower")
+    p.add_argument("--full", action="store_true", help="kernel that also has KASAN, UBSAN and fault injection; slower")
+    p.add_argument("--leaks", action="store_true",
+                   help="--full with kmemleak, which looks for lost memory at the end; slower still")
     p.add_argument("--check-log", action="store_true",
-                   help="fail when the guest's kernel log has a WARN, BUG, lockdep or DMA-API line; "
-                   "with --full also when memory of the kernel is lost")
+                   help="fail when the guest's kernel log has a WARN, BUG, lockdep or DMA-API line, or lost memory")
     p.add_argument("--timeout", metavar="S", type=float, default=300,
                    help="end the guest after S seconds (default 300; 0: never, also for a shell)")
     p.add_argument("--cpu", metavar="MODEL", default="EPYC,vendor=AuthenticAMD",
@@ -134,7 +134,8 @@ def parse_args(argv):
     args.cmd = cmd
     # Below "./run test --full": every test with the kernel that sees most, which takes its time.
     if args.debug and os.environ.get("P2P_FULL"):
-        args.full, args.timeout = True, args.timeout * FULL_TIMEOUT_FACTOR
+        args.leaks, args.timeout = True, args.timeout * FULL_TIMEOUT_FACTOR
+    args.full |= args.leaks
     name = "full" if args.full else "debug" if args.debug else "guest"
     args.kernel = args.kernel or f"{REPO}/build/kernel/{name}/arch/x86/boot/bzImage"
     args.out = os.path.abspath(args.out)
@@ -250,6 +251,8 @@ def kernel_parameters(args):
         words.append("iommu.strict=1")
     if args.topology == "ports":
         words.append("pcie_ports=native")  # or the kernel leaves hot-plug to ACPI, which QEMU is told not to do
+    if args.leaks:
+        words.append("kmemleak=on")
     if args.no_p2p:
         words += ["ib_core.umem_p2p=0", "p2pdma_buf.importers=off"]
     return " ".join(words + args.append)
@@ -422,7 +425,7 @@ class Guest:
         with open(self.dirs.guest + "/cmd", "wb") as f:
             f.write(b"".join(os.fsencode(a) + b"\0" for a in self.args.cmd))
         env = {"P2P_HCA_MACS": " ".join(map(mac, range(self.args.hcas))), "TERM": os.environ.get("TERM", "dumb")}
-        if self.args.full and self.args.check_log:
+        if self.args.leaks:
             env["P2P_LEAKS"] = 1
         if os.environ.get("P2P_FULL"):
             env["P2P_FULL"] = 1
@@ -607,6 +610,9 @@ def main():
     if args.iommu and args.topology == "switch":
         say("QEMU does not model peer-to-peer traffic below a switch together with a translating IOMMU: "
             "routes can be looked at, transfers will fault")
+    if args.iommu == "virtio":
+        say("QEMU's virtio-iommu tells HCAs nothing of mappings of device memory (VIRTIO_IOMMU_MAP_F_MMIO): transfers to "
+            "and from it will fault")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda n, _: sys.exit(128 + n))
     try:

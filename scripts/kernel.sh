@@ -183,3 +183,4 @@ kernel_build() {
 
 kernel_build_guest() { kernel_build guest bzImage "$kernel_configs/guest.config"; }
 kernel_build_debug() { kernel_build debug bzImage "$kernel_configs"/{guest,debug,kunit}.config; }
+kernel_build_full() { kernel_build full bzImage "$kernel_configs"/{guest,debug,kunit,full}.config; }

@@ -1,17 +1,31 @@
 # SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 # How a test that runs in a guest is declared.
 
-# p2p_guest_test(NAME name COMMAND program args... [OPTIONS run-guest-options...] [AFTER target] [TIMEOUT seconds])
-# COMMAND runs in a fresh guest with the debug kernel; a bad line in its kernel log fails the test. AFTER, a target, is called
-# on the host with the test's folder, where vram0 still is. A skipped test (status 4) fails: every test must run.
+# p2p_guest_test(NAME name COMMAND program args... [FULL | LEAKS] [OPTIONS run-guest-options...] [AFTER target]
+#	[TIMEOUT seconds])
+# COMMAND runs in a fresh guest with the debug kernel; below "./run test --full" with the full one, where memory errors and
+# lost memory are seen. Tests that are FULL, or LEAKS, cannot do without and run only there. A bad line in the kernel log
+# fails the test. AFTER, a target, is called on the host with the test's folder, where vram0 still is. A skipped test
+# (status 4) fails: every test must run.
 function(p2p_guest_test)
-	cmake_parse_arguments(PARSE_ARGV 0 T "" "NAME;AFTER;TIMEOUT" "OPTIONS;COMMAND")
+	cmake_parse_arguments(PARSE_ARGV 0 T "FULL;LEAKS" "NAME;AFTER;TIMEOUT" "OPTIONS;COMMAND")
+	if(T_LEAKS)
+		list(APPEND T_OPTIONS --leaks)
+	elseif(T_FULL)
+		list(APPEND T_OPTIONS --full)
+	endif()
+	if((T_LEAKS OR T_FULL) AND NOT T_TIMEOUT)
+		set(T_TIMEOUT 900)
+	endif()
 	p2p_guest_test_command(command ${T_NAME} "${T_TIMEOUT}")
 	if(T_AFTER)
 		list(APPEND T_OPTIONS --after $<TARGET_FILE:${T_AFTER}>)
 	endif()
 	add_test(NAME vm.${T_NAME} COMMAND ${PROJECT_SOURCE_DIR}/run guest ${command} ${T_OPTIONS} -- ${T_COMMAND})
 	p2p_guest_test_properties(vm.${T_NAME} "${T_TIMEOUT}")
+	if(T_LEAKS OR T_FULL)
+		set_tests_properties(vm.${T_NAME} PROPERTIES LABELS full)
+	endif()
 endfunction()
 
 # p2p_kunit_test(NAME name MUST_RUN tests... [OPTIONS run-guest-options...] [TIMEOUT seconds]): the KUnit suites, in a
@@ -32,11 +46,12 @@ function(p2p_guest_test_command result name timeout)
 		--simhcad ${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/simhcad PARENT_SCOPE)
 endfunction()
 
-# ./run guest ends in time by itself; ctest's limit is for the case that it does not.
+# ./run guest ends in time by itself, below "./run test --full" after four times as long; ctest's limit is for the case
+# that it does not.
 function(p2p_guest_test_properties name timeout)
 	if(NOT timeout)
 		set(timeout 300)
 	endif()
-	math(EXPR limit "${timeout} + 60")
+	math(EXPR limit "4 * ${timeout} + 60")
 	set_tests_properties(${name} PROPERTIES LABELS vm TIMEOUT ${limit})
 endfunction()
