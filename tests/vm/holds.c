@@ -24,7 +24,7 @@ static int read_bufs(struct holds *now)
 			ours = strstr(line, EXPORTER);
 			if (ours)
 				now->buf_refs += refs;
-		} else if (ours && strstr(line, "attached") && sscanf(line, "Total %ld", &refs) == 1) {
+		} else if (strstr(line, "attached") && sscanf(line, "Total %ld", &refs) == 1) {
 			now->attached += refs;
 		}
 	}

@@ -9,7 +9,7 @@
 
 struct holds {
 	long buf_refs;		/* references to the DMA-bufs of the device memory, all together */
-	long attached;		/* attachments of HCAs to these */
+	long attached;		/* attachments of HCAs to DMA-bufs, whosoever */
 	long awake;		/* runtime PM usage count of the device */
 	long pinned;		/* pinned pages of ordinary memory, of the whole system */
 };
