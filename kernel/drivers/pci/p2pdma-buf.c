@@ -616,8 +616,8 @@ void pci_p2pdma_buf_block(struct pci_dev *pdev)
 	struct dma_buf *dmabuf;
 	int i;
 
-	/* Whoever makes p2pdma_bars after it was looked for here sees this. */
 	atomic_inc(&pdev->p2pdma_blocked);
+	/* Whoever makes p2pdma_bars after it was looked for below sees that. */
 	smp_mb__after_atomic();
 
 	bars = READ_ONCE(pdev->p2pdma_bars);
