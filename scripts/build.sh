@@ -63,6 +63,6 @@ build_for_guest() {
 build_all() {
 	build_for_guest guest
 	kernel_build_debug
-	[[ -z ${P2P_FULL:-} ]] || kernel_build_full
+	kernel_build_full
 	build_project sanitize
 }

@@ -43,7 +43,7 @@ reg_as=()
 
 ! ib_write_bw -d "$HCA" -s 65536 -n 10 --mmap="$VRAM_RESOURCE" >/tmp/server 2>&1 &
 server=$!
-sleep 2
+wait_for_server "$server"
 ! ib_write_bw -d "$HCA" -s 65536 -n 10 --mmap="$VRAM_RESOURCE" "$HCA_IP" >/tmp/client 2>&1 ||
 	fail "ib_write_bw works on device memory"
 grep -q "Couldn't allocate MR\|failed to create mr" /tmp/client || fail "$(cat /tmp/client)"

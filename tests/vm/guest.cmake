@@ -3,9 +3,9 @@
 
 # p2p_guest_test(NAME name COMMAND program args... [FULL | LEAKS] [OPTIONS run-guest-options...] [AFTER target]
 #	[TIMEOUT seconds])
-# COMMAND runs in a fresh guest with the debug kernel; below "./run test --full" with the full one, where memory errors and
-# lost memory are seen. Tests that are FULL, or LEAKS, cannot do without and run only there. A bad line in the kernel log
-# fails the test. AFTER, a target, is called on the host with the test's folder, where vram0 still is. A skipped test
+# COMMAND runs in a fresh guest with the debug kernel; with FULL with the full one, where memory errors are seen and
+# allocations can be made to fail, and with LEAKS lost memory, too, as do all tests below "./run test --full". A bad line in
+# the kernel log fails the test. AFTER, a target, is called on the host with the test's folder, where vram0 still is. A skipped test
 # (status 4) fails: every test must run.
 function(p2p_guest_test)
 	cmake_parse_arguments(PARSE_ARGV 0 T "FULL;LEAKS" "NAME;AFTER;TIMEOUT" "OPTIONS;COMMAND")
@@ -23,9 +23,6 @@ function(p2p_guest_test)
 	endif()
 	add_test(NAME vm.${T_NAME} COMMAND ${PROJECT_SOURCE_DIR}/run guest ${command} ${T_OPTIONS} -- ${T_COMMAND})
 	p2p_guest_test_properties(vm.${T_NAME} "${T_TIMEOUT}")
-	if(T_LEAKS OR T_FULL)
-		set_tests_properties(vm.${T_NAME} PROPERTIES LABELS full)
-	endif()
 endfunction()
 
 # p2p_kunit_test(NAME name MUST_RUN tests... [OPTIONS run-guest-options...] [TIMEOUT seconds]): the KUnit suites, in a

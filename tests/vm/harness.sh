@@ -7,6 +7,7 @@ run=$(cd "$(dirname "$0")/../.." && pwd)/run
 out=$1
 simhcad=$2
 mkdir -p "$out"
+rm -f "$out/guest/up"
 
 fail() {
 	echo "FAIL: $*" >&2
@@ -45,7 +46,7 @@ expect 121 "device process that dies" --simhcad "$out/dying" -- sleep 600
 expect 122 "bad line in the log" --check-log --hcas 0 -- sh -c 'echo "BUG: a test" >/dev/kmsg'
 expect 0 "good log" --check-log --hcas 0 -- true
 
-"$run" guest --debug --out "$out/guest" --hcas 0 --timeout 60 -- sleep 30 &>/dev/null &
-sleep 3
+"$run" guest --debug --out "$out/guest" --hcas 0 --timeout 60 -- sh -c 'touch /out/up; sleep 20' &>/dev/null &
+until [[ -e $out/guest/up ]] || ! kill -0 $! 2>/dev/null; do sleep 0.1; done
 expect 123 "folder that is in use" --hcas 0 -- true
 wait

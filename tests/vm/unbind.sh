@@ -16,6 +16,15 @@ ready() {
 	fail "no GID $1"
 }
 
+# Until the client sends, and a second more.
+wait_for_traffic() {
+	for _ in {1..300}; do
+		rdma resource show qp link "$HCA" | grep -q "state RTS" && sleep 1 && return
+		sleep 0.1
+	done
+	fail "no traffic to unbind under: $(rdma resource show qp link "$HCA")"
+}
+
 for _ in 1 2 3; do
 	echo "$bdf" >$driver/unbind
 	echo "$bdf" >$driver/bind
@@ -24,11 +33,10 @@ ready "after bind"
 
 ib_write_bw -d "$HCA" --run_infinitely -D 60 --mmap="$VRAM_RESOURCE" &>/dev/null &
 server=$!
-sleep 3
+wait_for_server "$server"
 ib_write_bw -d "$HCA" --run_infinitely -D 60 --mmap="$VRAM_RESOURCE" --mmap-offset=16777216 "$HCA_IP" &>/dev/null &
 client=$!
-sleep 4
-rdma resource show qp link "$HCA" | grep -q "state RTS" || fail "no traffic to unbind under"
+wait_for_traffic
 echo "$bdf" >$driver/unbind
 kill -9 $server $client 2>/dev/null || true
 wait $server $client 2>/dev/null || true
