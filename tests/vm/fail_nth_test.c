@@ -17,14 +17,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "file.h"
 #include "holds.h"
 #include "kselftest_harness.h"
 #include "pattern.h"
 #include "rc_pair.h"
 #include "simgpu.h"
+#include "sizes.h"
 
-#define PAGE 4096ul
-#define MIB (1ul << 20)
 #define LEN MIB
 #define RW (PROT_READ | PROT_WRITE)
 
@@ -70,18 +70,6 @@ FIXTURE(nth) {
 	struct holds before;
 	long pinned_before;
 };
-
-static int write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC), ret = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, text, strlen(text)) < 0)
-		ret = -errno;
-	close(fd);
-	return ret;
-}
 
 /* ---- the nth allocation -------------------------------------------------------------------- */
 

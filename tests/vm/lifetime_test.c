@@ -25,9 +25,8 @@
 #include "kselftest_harness.h"
 #include "pattern.h"
 #include "rc_pair.h"
+#include "sizes.h"
 
-#define PAGE 4096ul
-#define MIB (1ul << 20)
 #define LEN MIB
 
 #define RW (PROT_READ | PROT_WRITE)
@@ -101,17 +100,6 @@ FIXTURE_TEARDOWN(lifetime)
 static uint8_t *map(FIXTURE_DATA(lifetime) *self)
 {
 	return mmap(NULL, LEN, RW, MAP_SHARED, self->fd, 0);
-}
-
-/* errno of a registration that must fail; 0 if it does not. */
-static int reg_errno(struct ibv_pd *pd, void *addr, size_t len, int access)
-{
-	struct ibv_mr *mr = ibv_reg_mr(pd, addr, len, access);
-
-	if (!mr)
-		return errno;
-	ibv_dereg_mr(mr);
-	return 0;
 }
 
 /*
@@ -780,7 +768,7 @@ static void send_for_ever(struct rc_pair *pair, struct ibv_mr *mr, struct talk *
 		struct ibv_send_wr wr = {
 			.sg_list = &sge, .num_sge = 1, .send_flags = IBV_SEND_SIGNALED,
 			.opcode = i & 1 ? IBV_WR_RDMA_WRITE : IBV_WR_RDMA_READ,
-			.wr.rdma = { (uintptr_t)mem + LEN / 2 + i % 7 * 4096, mr->rkey },
+			.wr.rdma = { (uintptr_t)mem + LEN / 2 + i % 7 * PAGE, mr->rkey },
 		};
 		int ret;
 

@@ -22,10 +22,8 @@
 #include "kselftest_harness.h"
 #include "pattern.h"
 #include "rc_pair.h"
+#include "sizes.h"
 
-#define PAGE 4096ul
-#define MIB (1ul << 20)
-#define GIB (1ul << 30)
 
 /* Every test has a window of the device memory of its own. */
 #define WINDOW (4 * MIB)
@@ -64,17 +62,6 @@ FIXTURE_TEARDOWN(mr)
 static void *map_vram(int fd, uint64_t offset, size_t len, int prot, int flags)
 {
 	return mmap(NULL, len, prot, flags, fd, offset);
-}
-
-/* errno of a registration that must fail; 0 if it does not. */
-static int reg_errno(struct ibv_pd *pd, void *addr, size_t len, int access)
-{
-	struct ibv_mr *mr = ibv_reg_mr(pd, addr, len, access);
-
-	if (!mr)
-		return errno;
-	ibv_dereg_mr(mr);
-	return 0;
 }
 
 /*

@@ -6,6 +6,7 @@
  * P2P_ROUTE is the route that the query must tell: "bus", "bridge" or "none".
  */
 #define _GNU_SOURCE
+#include "file.h"
 #include "p2p_query.h"
 
 #include <errno.h>
@@ -19,26 +20,13 @@
 #include "holds.h"
 #include "kselftest_harness.h"
 #include "rc_pair.h"
+#include "sizes.h"
 
-#define PAGE 4096ul
-#define MIB (1ul << 20)
 #define RW (PROT_READ | PROT_WRITE)
 #define TRACING "/sys/kernel/tracing/"
 #define REVOKE "/sys/module/simhca/parameters/revoke"
 
 #define REASON(name) IB_UVERBS_P2P_REASON_##name
-
-static int write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC), ret = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, text, strlen(text)) < 0)
-		ret = -errno;
-	close(fd);
-	return ret;
-}
 
 /* A file of the exporting device in sysfs */
 static const char *exporter_file(const char *name)
@@ -96,17 +84,6 @@ FIXTURE_TEARDOWN(query)
 static int query(FIXTURE_DATA(query) *self, const void *addr, uint64_t len, int access)
 {
 	return p2p_query(self->ctx->cmd_fd, self->driver, addr, len, access, &self->info);
-}
-
-/* errno of a registration; 0 if it works. */
-static int reg_errno(struct ibv_pd *pd, void *addr, size_t len, int access)
-{
-	struct ibv_mr *mr = ibv_reg_mr(pd, addr, len, access);
-
-	if (!mr)
-		return errno;
-	ibv_dereg_mr(mr);
-	return 0;
 }
 
 /* The query gives this reason and errno, and ibv_reg_mr() the same errno. */

@@ -18,9 +18,8 @@
 #include "holds.h"
 #include "kselftest_harness.h"
 #include "rc_pair.h"
+#include "sizes.h"
 
-#define PAGE 4096ul
-#define MIB (1ul << 20)
 #define LEN MIB
 #define RW (PROT_READ | PROT_WRITE)
 #define REGISTRARS 2

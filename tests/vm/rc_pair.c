@@ -176,6 +176,16 @@ void rc_pair_close(struct rc_pair *pair)
 	memset(pair, 0, sizeof(*pair));
 }
 
+int reg_errno(struct ibv_pd *pd, void *addr, size_t len, int access)
+{
+	struct ibv_mr *mr = ibv_reg_mr(pd, addr, len, access);
+
+	if (!mr)
+		return errno;
+	ibv_dereg_mr(mr);
+	return 0;
+}
+
 int rc_pair_poll(struct rc_pair *pair, struct ibv_wc *wc)
 {
 	struct timespec now, end;

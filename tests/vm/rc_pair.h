@@ -50,6 +50,9 @@ int rc_pair_connect(struct rc_pair *pair);
 int rc_pair_rdma(struct rc_pair *pair, enum ibv_wr_opcode opcode, void *local, uint32_t lkey,
 		 uint32_t len, const void *remote, uint32_t rkey);
 
+/* errno of a registration that is given back at once; 0 if it works. */
+int reg_errno(struct ibv_pd *pd, void *addr, size_t len, int access);
+
 /* Waits at most 10 s for a completion. */
 int rc_pair_poll(struct rc_pair *pair, struct ibv_wc *wc);
 

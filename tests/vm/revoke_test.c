@@ -20,14 +20,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "file.h"
 #include "holds.h"
 #include "host.h"
 #include "kselftest_harness.h"
 #include "pattern.h"
 #include "rc_pair.h"
+#include "sizes.h"
 #include "traffic.h"
 
-#define MIB (1ul << 20)
 #define RW (PROT_READ | PROT_WRITE)
 
 /* Parts of the device memory: of the two processes, and of the test itself */
@@ -56,18 +57,6 @@ static bool of_hca(enum action action)
 static bool memory_stays(enum action action)
 {
 	return action == PROBE || action == RESET;
-}
-
-static int write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC), ret = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, text, strlen(text)) < 0)
-		ret = -errno;
-	close(fd);
-	return ret;
 }
 
 static int write_device(const char *bdf, const char *file, const char *text)

@@ -20,10 +20,8 @@
 #include "kselftest_harness.h"
 #include "pattern.h"
 #include "rc_pair.h"
+#include "sizes.h"
 
-#define PAGE 4096ul
-#define MIB (1ul << 20)
-#define GIB (1ul << 30)
 #define RW (PROT_READ | PROT_WRITE)
 
 #define NUM_MRS 10000

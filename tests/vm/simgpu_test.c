@@ -22,13 +22,12 @@
 #include <unistd.h>
 
 #include "kselftest_harness.h"
+#include "file.h"
 #include "pattern.h"
 #include "rc_pair.h"
 #include "simgpu.h"
+#include "sizes.h"
 
-#define KIB (1ul << 10)
-#define MIB (1ul << 20)
-#define PAGE (4 * KIB)
 #define STAGING (2 * MIB)
 /* Behind an IOMMU, on a busy machine. It says when something hangs, no more. */
 #define TIMEOUT 240
@@ -53,16 +52,6 @@ FIXTURE(simgpu) {
 	uint8_t *host;		/* STAGING bytes of ordinary memory */
 	struct ibv_mr *host_mr;
 };
-
-static int write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	int ret = fd < 0 || write(fd, text, strlen(text)) < 0 ? -errno : 0;
-
-	if (fd >= 0)
-		close(fd);
-	return ret;
-}
 
 static int device_write(const char *name, const char *text)
 {
@@ -172,7 +161,7 @@ static struct ibv_mr *buf_reg(struct ibv_pd *pd, enum way way, struct buf *buf, 
 				 RC_PAIR_ALL);
 }
 
-static int reg_errno(struct ibv_pd *pd, enum way way, struct buf *buf)
+static int buf_reg_errno(struct ibv_pd *pd, enum way way, struct buf *buf)
 {
 	struct ibv_mr *mr = buf_reg(pd, way, buf, 0, buf->c.size);
 
@@ -508,7 +497,7 @@ TEST_F_TIMEOUT(simgpu, page_tables, TIMEOUT)
 		ASSERT_NE(NULL, mr);
 		ASSERT_EQ(0, fill(self, mr, buf.map, MIB, 5));
 		EXPECT_EQ(all ? 1 : 128, faults(buf.map, MIB / 2));
-		EXPECT_EQ(0, reg_errno(self->pair.pd, POINTER, &buf));
+		EXPECT_EQ(0, buf_reg_errno(self->pair.pd, POINTER, &buf));
 		EXPECT_EQ(all ? 0 : 128, faults(buf.map, MIB));
 		EXPECT_EQ(0, faults(buf.map, MIB));
 		ASSERT_TRUE(holds(self, mr, buf.map, MIB, 5));
@@ -532,7 +521,7 @@ TEST_F_TIMEOUT(simgpu, lets_in_whom_it_can_stop, TIMEOUT)
 
 		ASSERT_EQ(0, buf_open(self->fd, &buf));
 		for (enum way way = 0; way < WAYS; way++) {
-			EXPECT_EQ(want[importers], reg_errno(self->pair.pd, way, &buf))
+			EXPECT_EQ(want[importers], buf_reg_errno(self->pair.pd, way, &buf))
 				TH_LOG("importers %u, way %d", importers, way);
 		}
 		EXPECT_EQ(importers == SIMGPU_ANY ? -EOPNOTSUPP : 0,
@@ -575,7 +564,7 @@ TEST_F_TIMEOUT(simgpu, revokes, TIMEOUT)
 
 	/* For good, but no buffer other than this one */
 	for (enum way way = 0; way < WAYS; way++) {
-		EXPECT_EQ(ENODEV, reg_errno(self->pair.pd, way, &buf)) TH_LOG("way %d", way);
+		EXPECT_EQ(ENODEV, buf_reg_errno(self->pair.pd, way, &buf)) TH_LOG("way %d", way);
 	}
 	EXPECT_EQ(MAP_FAILED, mmap(NULL, MIB, PROT_READ, MAP_SHARED, self->fd, buf.c.mmap_offset));
 	EXPECT_EQ(ENODEV, errno);
@@ -589,7 +578,7 @@ TEST_F_TIMEOUT(simgpu, revokes, TIMEOUT)
 	buf.c = (struct simgpu_create){ .size = MIB, .importers = revocable(self) };
 	ASSERT_EQ(0, buf_open(self->fd, &buf));
 	for (enum way way = 0; way < WAYS; way++) {
-		EXPECT_EQ(0, reg_errno(self->pair.pd, way, &buf));
+		EXPECT_EQ(0, buf_reg_errno(self->pair.pd, way, &buf));
 	}
 	buf_close(self->fd, &buf);
 }
@@ -795,7 +784,7 @@ TEST_F_TIMEOUT(simgpu, lives_as_long_as_it_is_used, TIMEOUT)
 	ASSERT_EQ(-ENOENT, command(fd, SIMGPU_IOC_CLOSE, buf.c.handle, 0));
 	close(fd);
 	for (enum way way = 0; way < WAYS; way++) {
-		ASSERT_EQ(0, reg_errno(self->pair.pd, way, &buf));
+		ASSERT_EQ(0, buf_reg_errno(self->pair.pd, way, &buf));
 	}
 	close(buf.dmabuf);
 	mr = buf_reg(self->pair.pd, POINTER, &buf, 0, MIB);
@@ -899,7 +888,7 @@ TEST_F_TIMEOUT(simgpu, unbinds_under_use, TIMEOUT)
 		EXPECT_EQ(SIGBUS, touch(buf.map));
 		for (enum way way = 0; way < WAYS; way++) {
 			EXPECT_EQ(0, expect_fenced(self, mr[way], buf.map));
-			EXPECT_EQ(ENODEV, reg_errno(self->pair.pd, way, &buf));
+			EXPECT_EQ(ENODEV, buf_reg_errno(self->pair.pd, way, &buf));
 		}
 		/* Regions outlive the driver, or the driver's next life outlives them. */
 		if (round & 1) {
@@ -975,7 +964,7 @@ TEST_F_TIMEOUT(simgpu, resets_under_use, TIMEOUT)
 	EXPECT_EQ(SIGBUS, touch(buf.map));
 	for (enum way way = 0; way < WAYS; way++) {
 		EXPECT_EQ(0, expect_fenced(self, mr[way], buf.map));
-		EXPECT_EQ(ENODEV, reg_errno(self->pair.pd, way, &buf));
+		EXPECT_EQ(ENODEV, buf_reg_errno(self->pair.pd, way, &buf));
 		EXPECT_EQ(0, ibv_dereg_mr(mr[way]));
 	}
 	buf_close(self->fd, &buf);

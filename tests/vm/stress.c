@@ -30,8 +30,8 @@
 #include "holds.h"
 #include "pattern.h"
 #include "rc_pair.h"
+#include "sizes.h"
 
-#define PAGE 4096ul
 #define PAGES 64u			/* of a window */
 #define WINDOW (PAGES * PAGE)
 #define MAPS 4

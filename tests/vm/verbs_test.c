@@ -17,8 +17,8 @@
 #include "kselftest_harness.h"
 #include "pattern.h"
 #include "rc_pair.h"
+#include "sizes.h"
 
-#define MIB (1ul << 20)
 #define BUF (2 * MIB)
 
 /* Where in the device memory the data lies. */
