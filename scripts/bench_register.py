@@ -24,7 +24,7 @@ import textwrap
 import time
 
 sys.dont_write_bytecode = True
-import svg  # noqa: E402
+import plot  # noqa: E402
 
 REPO = "/src"
 OUT = REPO + "/build/bench"
@@ -55,6 +55,13 @@ NAMES = {"ordinary": "ordinary memory, 4 KiB pages", "huge": "ordinary memory, h
 # Of a long series: MRs around these places
 PLACES = (1, 2, 10, 100, 1000, 10000)
 WINDOW = 100
+
+
+def bytes_name(value):
+    for shift, unit in ((30, "G"), (20, "M"), (10, "K")):
+        if value >= 1 << shift:
+            return f"{value >> shift}{unit}"
+    return str(value)
 
 
 def say(message):
@@ -310,7 +317,7 @@ def print_series(rows, guest, series, key, name, kinds):
 def print_tables(rows, verdicts):
     for guest, words in WHERE.items():
         print(f"Instructions to register and release, {words}; then the time of the whole calls\n")
-        print_series(rows, guest, "size", "bytes", svg.bytes_name, NAMES)
+        print_series(rows, guest, "size", "bytes", bytes_name, NAMES)
         if guest == "off":
             continue
         print(f"{MRS:,} MRs at a time on one buffer, of {2 * MIB >> 20} MiB (ordinary: 4 KiB); medians around the MR, "
@@ -338,19 +345,19 @@ def lines_of(rows, guest, series, key, kinds):
     return lines
 
 
-def plot(rows, path):
+def draw(rows, path):
     first = [title for title, kind, mr in columns(NAMES) if mr == 1 and kind not in ("ordinary", "huge")]
     panels = []
     for guest in ("plain", "iommu"):
         words = WHERE[guest]
         panels.append([
-            svg.Panel(f"Size, {words}", "bytes", "instructions, register and release",
-                      lines_of(rows, guest, "size", "bytes", NAMES), True, first),
-            svg.Panel(f"MRs at a time on one buffer, {words}", "the MR", "instructions",
-                      lines_of(rows, guest, "number", "mr", ("ordinary", "bar", "device", "dma-buf"))),
-            svg.Panel(f"Segments of the buffer, {words}", "segments of 4 KiB", "instructions",
-                      lines_of(rows, guest, "segments", "segments", ("device", "dma-buf")), False, first)])
-    svg.write(path, "What ib_umem_get_mr() and its release cost", panels)
+            plot.Panel(f"Size, {words}", "bytes", "instructions, register and release",
+                       lines_of(rows, guest, "size", "bytes", NAMES), plot.BINARY, first),
+            plot.Panel(f"MRs at a time on one buffer, {words}", "the MR", "instructions",
+                       lines_of(rows, guest, "number", "mr", ("ordinary", "bar", "device", "dma-buf"))),
+            plot.Panel(f"Segments of the buffer, {words}", "segments of 4 KiB", "instructions",
+                       lines_of(rows, guest, "segments", "segments", ("device", "dma-buf")), dashed=first)])
+    plot.write(path, "What ib_umem_get_mr() and its release cost", panels)
 
 
 def print_profile(kind, iommu):
@@ -392,7 +399,7 @@ def main():
     text = io.StringIO()
     with contextlib.redirect_stdout(text):
         print_tables(rows, verdicts)
-    plot(rows, OUT + "/register.svg")
+    draw(rows, OUT + "/register.svg")
     for name, content in (("register.json", result + "\n"), ("register.txt", text.getvalue())):
         with open(f"{OUT}/{name}", "w") as f:
             f.write(content)
