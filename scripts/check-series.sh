@@ -1,6 +1,6 @@
 #!/bin/bash
 # check-series.sh [--no-build]: is the kernel series fit to send? Called by "./run check-series" in the root.
-# Builds after every patch, then checkpatch --strict and sparse on all that is new. The tree is one of its own, mounted
+# Builds after every patch, then checkpatch --strict, sparse and kernel-doc on all that is new. The tree is one of its own, mounted
 # where the usual one is: with the same paths ccache knows what was compiled before.
 # A patch is built again only when it, one before it or the overlay changed.
 set -euo pipefail
@@ -128,6 +128,30 @@ check_sparse() {
 	[[ ! -s $reports/sparse.new ]]
 }
 
+# ---- kernel-doc --------------------------------------------------------------------------------------------
+
+# kernel_doc_report OUTPUT FILE...: what kernel-doc says of these, without line numbers, sorted.
+kernel_doc_report() {
+	local output=$1
+	shift
+	(cd "$kernel_tree" && scripts/kernel-doc -none -Wall "$@") 2>&1 |
+		sed -E 's/^([A-Za-z]+: [^:]+):[0-9]+/\1/' | sort -u >"$output"
+}
+
+# New files must be clean; changed ones must have no warning that they had not before.
+check_kernel_doc() {
+	local new=() touched=()
+	mapfile -t new < <(kernel_overlay_files | grep '\.[ch]$')
+	mapfile -t touched < <(printf '%s\n' "$@" | kernel_patched_files | grep '\.[ch]$')
+	prepare
+	kernel_doc_report "$reports/kernel-doc.base" "${touched[@]}"
+	prepare "$@"
+	kernel_doc_report "$reports/kernel-doc" "${touched[@]}" "${new[@]}"
+	comm -13 "$reports/kernel-doc.base" "$reports/kernel-doc" >"$reports/kernel-doc.new"
+	cat "$reports/kernel-doc.new"
+	[[ ! -s $reports/kernel-doc.new ]]
+}
+
 # ---- all of it ---------------------------------------------------------------------------------------------
 
 main() {
@@ -142,10 +166,11 @@ main() {
 	step series-prepare "the whole series" prepare_all "${patches[@]}"
 	step series-checkpatch "checkpatch --strict" check_checkpatch "${patches[@]}"
 	step series-sparse "sparse" check_sparse "${patches[@]}"
+	step series-kernel-doc "kernel-doc" check_kernel_doc "${patches[@]}"
 	if ((build)); then
-		say "check-series: ${#patches[@]} patches: each builds; checkpatch and sparse are clean"
+		say "check-series: ${#patches[@]} patches: each builds; checkpatch, sparse and kernel-doc are clean"
 	else
-		say "check-series: ${#patches[@]} patches: checkpatch and sparse are clean (not built one by one)"
+		say "check-series: ${#patches[@]} patches: checkpatch, sparse and kernel-doc are clean (not built one by one)"
 	fi
 }
 

@@ -540,7 +540,9 @@ static void dma_sg_free(struct dma_sg_table *table)
  * * %-EREMOTEIO: there is no peer-to-peer route between the devices
  * * %-EOPNOTSUPP: the exporter wants importers that can be revoked
  * * %-EINVAL:	@len is 0, or the range wraps around
- * * %-ENOMEM, %-EINTR, and what else an exporter returns
+ * * %-EINTR, %-ERESTARTSYS: interrupted, also while an exporter was still moving
+ *		the content of a buffer
+ * * %-ENOMEM, and what else an exporter returns
  */
 struct dma_sg_table *sgl_dma_map_user(struct device *dev, unsigned long addr,
 				      size_t len, bool write,

@@ -111,14 +111,15 @@ struct pci_p2pdma_buf {
  * struct pci_p2pdma_buf_user - an attachment of the DMA-buf of a BAR
  * @sgt: the mapping, or NULL
  * @dir: its direction
- * @unlinked: the IOMMU has cut the device off
+ * @written_off: the revocation does not wait for it: the IOMMU has cut the device
+ *	off, or nothing can
  *
  * Protected by the reservation lock.
  */
 struct pci_p2pdma_buf_user {
 	struct sg_table *sgt;
 	enum dma_data_direction dir;
-	bool unlinked;
+	bool written_off;
 };
 
 /**
@@ -293,7 +294,7 @@ static struct sg_table *pci_p2pdma_buf_map(struct dma_buf_attachment *attach,
 
 	user->sgt = sgt;
 	user->dir = dir;
-	user->unlinked = false;
+	user->written_off = false;
 	buf->nr_mapped++;
 	pci_dbg(buf->pdev, "BAR %d: mapped for %s, route: %s\n", buf->bar,
 		dev_name(attach->dev), route);
@@ -311,7 +312,7 @@ static void pci_p2pdma_buf_unmap(struct dma_buf_attachment *attach,
 
 	dma_buf_free_sgt(attach, sgt, dir);
 	user->sgt = NULL;
-	if (!user->unlinked && !--buf->nr_mapped && buf->revoked)
+	if (!user->written_off && !--buf->nr_mapped && buf->revoked)
 		complete_all(&buf->unmapped);
 }
 
@@ -549,7 +550,6 @@ static void pci_p2pdma_buf_revoke_one(struct dma_buf *dmabuf)
 {
 	struct pci_p2pdma_buf *buf = dmabuf->priv;
 	struct dma_buf_attachment *attach;
-	unsigned long timeout;
 	bool idle;
 
 	dma_resv_lock(dmabuf->resv, NULL);
@@ -562,17 +562,14 @@ static void pci_p2pdma_buf_revoke_one(struct dma_buf *dmabuf)
 	 * Who was not told has no reason to unmap soon; the IOMMU stops its
 	 * device. The addresses stay its own until it unmaps.
 	 */
-	timeout = PCI_P2PDMA_BUF_REVOKE_TIMEOUT;
 	list_for_each_entry(attach, &dmabuf->attachments, node) {
 		struct pci_p2pdma_buf_user *user = attach->priv;
 
 		if (dma_buf_attach_revocable(attach) || !user->sgt)
 			continue;
-		if (dma_buf_unlink_sgt(attach, user->sgt, user->dir)) {
-			timeout = 0;
-			continue;
-		}
-		user->unlinked = true;
+		if (dma_buf_unlink_sgt(attach, user->sgt, user->dir))
+			idle = false;
+		user->written_off = true;
 		buf->nr_mapped--;
 	}
 
@@ -581,7 +578,8 @@ static void pci_p2pdma_buf_revoke_one(struct dma_buf *dmabuf)
 	dma_resv_unlock(dmabuf->resv);
 
 	/* Without the lock: an importer that did not unmap yet needs it. */
-	if (!wait_for_completion_timeout(&buf->unmapped, timeout))
+	if (!wait_for_completion_timeout(&buf->unmapped,
+					 PCI_P2PDMA_BUF_REVOKE_TIMEOUT))
 		idle = false;
 
 	if (!idle)
@@ -652,15 +650,25 @@ void pci_p2pdma_buf_block(struct pci_dev *pdev)
  */
 void pci_p2pdma_buf_unblock(struct pci_dev *pdev)
 {
-	struct pci_p2pdma_bar *bars = READ_ONCE(pdev->p2pdma_bars);
+	struct pci_p2pdma_bar *bars;
+	bool revoked;
 	int i;
 
-	if (!atomic_dec_and_test(&pdev->p2pdma_blocked) || !bars)
+	if (!atomic_dec_and_test(&pdev->p2pdma_blocked))
 		return;
 
-	for (i = 0; i < PCI_STD_NUM_BARS; i++)
-		if (READ_ONCE(bars[i].revoked))
+	/* Whoever makes these after that sees that nothing is blocked. */
+	bars = READ_ONCE(pdev->p2pdma_bars);
+	if (!bars)
+		return;
+
+	for (i = 0; i < PCI_STD_NUM_BARS; i++) {
+		/* The lock: who still saw it blocked has said so in @revoked. */
+		scoped_guard(spinlock, &bars[i].lock)
+			revoked = bars[i].revoked;
+		if (revoked)
 			pci_p2pdma_fill_bar(pdev, i);
+	}
 }
 
 /**

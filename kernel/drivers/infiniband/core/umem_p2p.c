@@ -310,6 +310,16 @@ static int umem_p2p_look(const struct umem_p2p_req *req,
 	return 0;
 }
 
+static const struct dma_sg_table *umem_p2p_first_table(struct ib_umem_p2p *p2p)
+{
+	unsigned int i;
+
+	for (i = 0; i < p2p->nr_pieces; i++)
+		if (p2p->pieces[i].table)
+			return p2p->pieces[i].table;
+	return NULL;
+}
+
 /* Device memory and ordinary memory, in any order, in @nr_runs runs. */
 static struct ib_umem_p2p *umem_p2p_get_mixed(const struct umem_p2p_req *req,
 					      unsigned int nr_runs)
@@ -330,7 +340,6 @@ static struct ib_umem_p2p *umem_p2p_get_mixed(const struct umem_p2p_req *req,
 		ret = umem_p2p_next_run(req, start, &next);
 		if (ret < 0)
 			goto err_free;
-		/* Somebody is changing the mappings. */
 		if (i == p2p->nr_pieces) {
 			ret = -EFAULT;
 			goto err_free;
@@ -353,7 +362,12 @@ static struct ib_umem_p2p *umem_p2p_get_mixed(const struct umem_p2p_req *req,
 		p2p->pieces[i] = piece;
 	}
 
-	ret = i == p2p->nr_pieces ? umem_p2p_join(p2p) : -EFAULT;
+	/* As above, when somebody is changing the mappings. */
+	if (i != p2p->nr_pieces || !umem_p2p_first_table(p2p)) {
+		ret = -EFAULT;
+		goto err_free;
+	}
+	ret = umem_p2p_join(p2p);
 	if (ret)
 		goto err_free;
 	return p2p;
@@ -361,6 +375,12 @@ static struct ib_umem_p2p *umem_p2p_get_mixed(const struct umem_p2p_req *req,
 err_free:
 	umem_p2p_free(p2p);
 	return ERR_PTR(ret);
+}
+
+/* Neither a list nor a reason why not */
+static bool umem_p2p_interrupted(int err)
+{
+	return err == -EINTR || err == -ERESTARTSYS;
 }
 
 /* Why sgl_dma_map_user() fails */
@@ -453,9 +473,12 @@ struct ib_umem *ib_umem_p2p_get(struct ib_device *device, unsigned long addr,
 					       IB_UVERBS_P2P_REASON_CPU_DATA_PATH);
 		p2p = umem_p2p_get_mixed(&req, runs.nr);
 	}
-	if (IS_ERR(p2p))
-		return umem_p2p_refuse(&req, PTR_ERR(p2p),
-				       umem_p2p_map_reason(PTR_ERR(p2p)));
+	if (IS_ERR(p2p)) {
+		ret = PTR_ERR(p2p);
+		if (umem_p2p_interrupted(ret))
+			return ERR_PTR(ret);
+		return umem_p2p_refuse(&req, ret, umem_p2p_map_reason(ret));
+	}
 
 	umem_p2p_count(device, IB_P2P_STAT_MAPPED);
 	umem_p2p_count(device, IB_P2P_STAT_REGIONS);
@@ -522,16 +545,6 @@ void ib_umem_p2p_set_revoke_locked(struct ib_umem *umem,
 bool ib_umem_p2p_revoked(struct ib_umem *umem)
 {
 	return READ_ONCE(to_ib_umem_p2p(umem)->revoked);
-}
-
-static const struct dma_sg_table *umem_p2p_first_table(struct ib_umem_p2p *p2p)
-{
-	unsigned int i;
-
-	for (i = 0; i < p2p->nr_pieces; i++)
-		if (p2p->pieces[i].table)
-			return p2p->pieces[i].table;
-	return NULL;
 }
 
 /**
@@ -654,7 +667,7 @@ static int umem_p2p_query_map(const struct umem_p2p_req *req, u32 *segments)
  *
  * * %-EINVAL:	@size is 0, or the range wraps around
  * * %-EOPNOTSUPP: the feature is off, or @access is for on-demand paging
- * * %-ENOMEM, %-EINTR: there is no answer
+ * * %-ENOMEM, %-EINTR, %-ERESTARTSYS: there is no answer
  */
 int ib_umem_p2p_query(struct ib_device *device, unsigned long addr, size_t size,
 		      int access, bool revocable,
@@ -711,7 +724,7 @@ int ib_umem_p2p_query(struct ib_device *device, unsigned long addr, size_t size,
 		return 0;
 
 	info->segments = 0;
-	if (ret == -ENOMEM || ret == -EINTR)
+	if (ret == -ENOMEM || umem_p2p_interrupted(ret))
 		return ret;
 	info->reason = umem_p2p_map_reason(ret);
 	info->error = -ret;
