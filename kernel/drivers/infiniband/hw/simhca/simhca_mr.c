@@ -447,6 +447,8 @@ err_out:
  * @ibmr: the MR
  *
  * Context: process; the MR is not deregistered meanwhile.
+ *
+ * Return: 0, or -EMSGSIZE.
  */
 int simhca_fill_res_mr_entry(struct sk_buff *msg, struct ib_mr *ibmr)
 {
