@@ -1,5 +1,6 @@
 #!/bin/bash
-# How long memory regions live; what has to do with fork() also as programs get it that ask libibverbs for safety.
+# How long memory regions live; what has to do with fork() also as programs get it that ask libibverbs for safety: on this
+# kernel, which copies pinned pages at fork(), it has nothing to do. fork_without_the_mapping is what it does elsewhere.
 . "$(dirname "$0")/lib.sh"
 
 "$BIN/lifetime_test"
