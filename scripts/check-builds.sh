@@ -11,6 +11,8 @@ set -euo pipefail
 # shellcheck source=scripts/kernel.sh
 . "${BASH_SOURCE[0]%/*}/kernel.sh"
 
+providers=/src/build/kernel/providers
+
 # C files that the series or the overlay brings or changes.
 touched_sources() {
 	{
@@ -26,21 +28,40 @@ touched_targets() {
 		sed -E '/^drivers\/infiniband\/(hw|sw)\//s/\.c$/.o/; t; s|[^/]*$||' | sort -u
 }
 
-# check_modules FOLDER: the .ko files under it are those in providers.modules.
+providers_modules() { sed -E 's/[[:space:]]*(#.*)?$//; /^$/d' "$kernel_configs/providers.modules"; }
+
+# check_modules: those in providers.modules are there.
 check_modules() {
-	local wanted made
-	wanted=$(sed -E 's/[[:space:]]*(#.*)?$//; /^$/d' "$kernel_configs/providers.modules" | sort)
-	made=$(cd "$1" && find . -name '*.ko' -printf '%P\n' | sort)
-	if ! comm -23 <(echo "$wanted") <(echo "$made") | sed 's/^/missing: /' | grep .; then
-		echo "all $(wc -l <<<"$wanted") modules of providers.modules were built"
-		return 0
-	fi
-	return 1
+	local module missing=0
+	while read -r module; do
+		if [[ ! -e $providers/$module ]]; then
+			echo "missing: $module"
+			missing=1
+		fi
+	done < <(providers_modules)
+	return $missing
 }
 
+# check_exports: what the modules use of vmlinux.o is exported there.
+check_exports() {
+	local used symbols
+	used=$(cd "$providers" && providers_modules | xargs nm --undefined-only --no-sort | awk '/ U / { print $2 }' | sort -u)
+	symbols=$(nm "$providers/vmlinux.o")
+	! comm -12 <(awk '$2 ~ /[A-Z]/ && NF == 3 { print $3 }' <<<"$symbols" | sort -u) <(echo "$used") |
+		comm -23 - <(sed -nE 's/.* __export_symbol_//p' <<<"$symbols" | sort -u) | sed 's/^/not exported: /' | grep .
+}
+
+# What the series changes is built in, and the modules, but not the kernel around them nor the network drivers below them:
+# the kernels of the guests are built as a whole. With this vmlinux.o modpost knows the namespaces of its exports.
 build_providers() {
-	kernel_config_and_make providers "vmlinux modules" "$kernel_configs/providers.config"
-	check_modules /src/build/kernel/providers
+	kernel_config providers "$kernel_configs/providers.config"
+	kernel_make providers drivers/dma-buf/ drivers/pci/
+	(cd "$providers" && ld -r -o vmlinux.o --whole-archive drivers/{dma-buf,pci}/built-in.a && rm -f $(providers_modules))
+	mapfile -t modules < <(providers_modules)
+	kernel_make providers KBUILD_MODPOST_WARN=1 "${modules[@]}"
+	check_modules
+	check_exports
+	echo "all ${#modules[@]} modules of providers.modules were built"
 }
 
 # check_objects NAME SKIP: every touched file but those that match was compiled.
