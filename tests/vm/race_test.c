@@ -22,8 +22,9 @@
 
 #define LEN MIB
 #define RW (PROT_READ | PROT_WRITE)
-#define REGISTRARS 2
+#define WORKERS 2
 #define KEEP 8			/* regions that a registrar has open */
+#define USE 5			/* each of so many that it makes is used */
 
 FIXTURE(race) {
 	struct rc_pair pair;
@@ -36,9 +37,21 @@ FIXTURE(race) {
 	atomic_bool stop;
 	atomic_ulong done;	/* registrations that succeeded */
 	atomic_ulong refused[134];	/* that did not, by errno */
+	atomic_ulong moved;	/* bytes through a region that was just made */
+	atomic_ulong revoked;	/* that could not be moved: its memory was taken back */
 	atomic_ulong rounds;	/* of the other thread */
 	atomic_int error;
+	bool revokes;		/* what the other thread does */
 	bool remap;		/* the mapping dies, and has to be made again */
+};
+
+/* A thread that makes regions, and what it moves a byte with */
+struct worker {
+	FIXTURE_DATA(race) *race;
+	unsigned int nr;
+	struct rc_pair pair;
+	uint8_t *host;		/* a page to move to and from, and LEN bytes */
+	struct ibv_mr *host_mr;	/* of that page */
 };
 
 FIXTURE_SETUP(race)
@@ -90,11 +103,75 @@ static uint8_t *map_again(FIXTURE_DATA(race) *self)
 	return dev;
 }
 
+static bool worker_open(struct worker *w)
+{
+	if (rc_pair_open(&w->pair, NULL))
+		return false;
+	w->host = mmap(NULL, PAGE + LEN, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (w->host == MAP_FAILED)
+		return false;
+	w->host_mr = ibv_reg_mr(w->pair.pd, w->host, PAGE, RC_PAIR_ALL);
+	return w->host_mr;
+}
+
+static void worker_close(struct worker *w)
+{
+	if (ibv_dereg_mr(w->host_mr))
+		failed(w->race, -errno);
+	munmap(w->host, PAGE + LEN);
+	rc_pair_close(&w->pair);
+}
+
+/*
+ * A byte into the middle of @mr through the remote key, and back through the local one. Returns 0,
+ * -EKEYREVOKED when the key did not let it through, or what went wrong.
+ */
+static int move(struct worker *w, struct ibv_mr *mr)
+{
+	uint8_t *at = (uint8_t *)mr->addr + LEN / 2 + w->nr;
+	enum ibv_wc_status fenced = IBV_WC_REM_ACCESS_ERR;
+	int ret;
+
+	w->host[0]++;
+	w->host[1] = ~w->host[0];
+	ret = rc_pair_rdma(&w->pair, IBV_WR_RDMA_WRITE, w->host, w->host_mr->lkey, 1, at, mr->rkey);
+	if (!ret) {
+		fenced = IBV_WC_LOC_PROT_ERR;
+		ret = rc_pair_rdma(&w->pair, IBV_WR_RDMA_WRITE, at, mr->lkey, 1, w->host + 1,
+				   w->host_mr->rkey);
+	}
+	if (!ret)
+		return w->host[0] == w->host[1] ? 0 : -EBADMSG;
+	if (ret > 0)
+		ret = ret == (int)fenced ? -EKEYREVOKED : -EPROTO;
+	return rc_pair_connect(&w->pair) ?: ret;
+}
+
+/* It works, or has been revoked if it @may be. */
+static void use(struct worker *w, struct ibv_mr *mr, bool may)
+{
+	int ret = move(w, mr);
+
+	if (!ret)
+		atomic_fetch_add(&w->race->moved, 1);
+	else if (ret == -EKEYREVOKED && may)
+		atomic_fetch_add(&w->race->revoked, 1);
+	else
+		failed(w->race, ret);
+}
+
+static void refused(FIXTURE_DATA(race) *self, int error)
+{
+	atomic_fetch_add(&self->refused[error < 133 ? error : 133], 1);
+}
+
 static void *registrar(void *arg)
 {
-	FIXTURE_DATA(race) *self = arg;
+	struct worker *w = arg;
+	FIXTURE_DATA(race) *self = w->race;
 	struct ibv_mr *open[KEEP] = {};
 	uint8_t *dev = self->remap ? MAP_FAILED : self->dev;
+	unsigned int made = 0;
 
 	for (unsigned int i = 0; !atomic_load(&self->stop); i++) {
 		struct ibv_mr **mr = &open[i % KEEP];
@@ -105,12 +182,14 @@ static void *registrar(void *arg)
 			break;
 		if (*mr && ibv_dereg_mr(*mr))
 			failed(self, -errno);
-		*mr = ibv_reg_mr(self->pair.pd, dev, LEN, RC_PAIR_ALL);
+		*mr = ibv_reg_mr(w->pair.pd, dev, LEN, RC_PAIR_ALL);
 		if (*mr) {
 			atomic_fetch_add(&self->done, 1);
+			if (!(made++ % USE))
+				use(w, *mr, self->revokes);
 			continue;
 		}
-		atomic_fetch_add(&self->refused[errno < 133 ? errno : 133], 1);
+		refused(self, errno);
 		/* Its device has gone; another may have come. */
 		if (self->remap) {
 			munmap(dev, LEN);
@@ -122,6 +201,42 @@ static void *registrar(void *arg)
 			failed(self, -errno);
 	if (self->remap && dev != MAP_FAILED)
 		munmap(dev, LEN);
+	return NULL;
+}
+
+/*
+ * Moves one region between ordinary memory and the device memory. To ordinary memory that works
+ * always, whatever became of the memory before; otherwise the region stays what it was.
+ */
+static void *changer(void *arg)
+{
+	struct worker *w = arg;
+	FIXTURE_DATA(race) *self = w->race;
+	uint8_t *ordinary = w->host + PAGE;
+	bool in_device = false;
+	struct ibv_mr *mr;
+
+	mr = ibv_reg_mr(w->pair.pd, ordinary, LEN, RC_PAIR_ALL);
+	if (!mr) {
+		failed(self, -errno);
+		return NULL;
+	}
+	for (bool to_device = true; !atomic_load(&self->stop); to_device = !to_device) {
+		errno = 0;
+		if (!ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_TRANSLATION, NULL,
+				  to_device ? self->dev : ordinary, LEN, 0)) {
+			in_device = to_device;
+			if (in_device)
+				atomic_fetch_add(&self->done, 1);
+		} else if (to_device) {
+			refused(self, errno);
+		} else {
+			failed(self, -errno);
+		}
+		use(w, mr, in_device);
+	}
+	if (ibv_dereg_mr(mr))
+		failed(self, -errno);
 	return NULL;
 }
 
@@ -176,8 +291,8 @@ static void remove_and_rescan(FIXTURE_DATA(race) *self)
 static void reset(FIXTURE_DATA(race) *self)
 {
 	write_device(self, "reset", "1");
-	/* Most of the time it is in reset. */
-	usleep(20000);
+	/* Most of the time it is in reset all the same. */
+	usleep(100000);
 }
 
 static void bind_and_unbind(FIXTURE_DATA(race) *self)
@@ -186,25 +301,39 @@ static void bind_and_unbind(FIXTURE_DATA(race) *self)
 	write_sysfs(self, "/sys/bus/pci/drivers/pci-stub/unbind", getenv("VRAM_BDF"));
 }
 
-/* @rounds of @disturb at least, and for @seconds at least. Returns 0 or why it ended early. */
-static int race(FIXTURE_DATA(race) *self, void (*disturb)(FIXTURE_DATA(race) *), int rounds,
-		int seconds)
+/*
+ * @rounds of @disturb at least, and for @seconds at least, while others @work. Returns 0 or why it
+ * ended early.
+ */
+static int race(FIXTURE_DATA(race) *self, void *(*work)(void *),
+		void (*disturb)(FIXTURE_DATA(race) *), int rounds, int seconds)
 {
-	time_t end = time(NULL) + seconds;
-	pthread_t threads[REGISTRARS];
+	struct worker workers[WORKERS] = {};
+	pthread_t threads[WORKERS];
+	time_t end;
 
-	for (int i = 0; i < REGISTRARS; i++)
-		if (pthread_create(&threads[i], NULL, registrar, self))
+	for (unsigned int i = 0; i < WORKERS; i++) {
+		workers[i].race = self;
+		workers[i].nr = i;
+		if (!worker_open(&workers[i]))
+			return -errno ?: -EIO;
+	}
+	for (int i = 0; i < WORKERS; i++)
+		if (pthread_create(&threads[i], NULL, work, &workers[i]))
 			return -EAGAIN;
+	end = time(NULL) + seconds;
 	while (!atomic_load(&self->stop) && (rounds > 0 || time(NULL) < end)) {
 		disturb(self);
 		atomic_fetch_add(&self->rounds, 1);
 		rounds--;
 	}
 	atomic_store(&self->stop, true);
-	for (int i = 0; i < REGISTRARS; i++)
+	for (int i = 0; i < WORKERS; i++) {
 		pthread_join(threads[i], NULL);
-	printf("# %lu rounds, %lu regions", self->rounds, self->done);
+		worker_close(&workers[i]);
+	}
+	printf("# %lu rounds, %lu regions, %lu of them used, %lu revoked before", self->rounds,
+	       self->done, self->moved, self->revoked);
 	for (int i = 0; i < 134; i++)
 		if (self->refused[i])
 			printf(", %lu times %s", self->refused[i], strerrorname_np(i) ?: "another errno");
@@ -228,6 +357,7 @@ static unsigned long unexpected(FIXTURE_DATA(race) *self, int allowed, int also)
 	struct ibv_mr *mr; \
 	EXPECT_EQ(0, unexpected(self, allowed, also)); \
 	EXPECT_GT(self->done, 0); \
+	EXPECT_GT(self->moved, 0); \
 	EXPECT_GT(self->refused[allowed], 0); \
 	mr = ibv_reg_mr(self->pair.pd, self->dev, LEN, RC_PAIR_ALL); \
 	ASSERT_NE(NULL, mr) TH_LOG("%s", strerror(errno)); \
@@ -240,13 +370,13 @@ static unsigned long unexpected(FIXTURE_DATA(race) *self, int allowed, int also)
 
 TEST_F_TIMEOUT(race, munmap, 60)
 {
-	ASSERT_EQ(0, race(self, unmap_and_map, 200, 2));
+	ASSERT_EQ(0, race(self, registrar, unmap_and_map, 200, 2));
 	EXPECT_RACE(EFAULT, 0);
 }
 
 TEST_F_TIMEOUT(race, mprotect, 60)
 {
-	ASSERT_EQ(0, race(self, protect_and_allow, 200, 2));
+	ASSERT_EQ(0, race(self, registrar, protect_and_allow, 200, 2));
 	EXPECT_RACE(EACCES, 0);
 }
 
@@ -260,30 +390,62 @@ TEST_F_TIMEOUT(race, mremap, 60)
 	ASSERT_EQ(0, munmap(self->dev, LEN));
 	self->dev = mmap(space, LEN, RW, MAP_SHARED | MAP_FIXED, self->fd, 0);
 	ASSERT_EQ(space, self->dev);
-	ASSERT_EQ(0, race(self, move_and_move_back, 200, 2));
+	ASSERT_EQ(0, race(self, registrar, move_and_move_back, 200, 2));
 	EXPECT_RACE(EFAULT, 0);
 }
 
-TEST_F_TIMEOUT(race, probe, 90)
+FIXTURE(revoke) {
+	FIXTURE_DATA(race) race;
+};
+
+/* Who is at work while memory is taken back */
+FIXTURE_VARIANT(revoke) {
+	void *(*work)(void *);
+};
+
+FIXTURE_VARIANT_ADD(revoke, registers) { .work = registrar };
+FIXTURE_VARIANT_ADD(revoke, reregisters) { .work = changer };
+
+FIXTURE_SETUP(revoke)
 {
-	write_device(self, "driver_override", "pci-stub");
-	ASSERT_EQ(0, race(self, bind_and_unbind, 100, 2));
-	write_device(self, "driver_override", "\n");
+	race_setup(_metadata, &self->race, NULL);
+	self->race.revokes = true;
+}
+
+FIXTURE_TEARDOWN(revoke)
+{
+	race_teardown(_metadata, &self->race, NULL);
+}
+
+static void take_back(struct __test_metadata *_metadata, FIXTURE_DATA(race) *self,
+		      void *(*work)(void *), void (*disturb)(FIXTURE_DATA(race) *), int rounds)
+{
+	ASSERT_EQ(0, race(self, work, disturb, rounds, 2));
 	EXPECT_RACE(ENODEV, 0);
 }
 
-TEST_F_TIMEOUT(race, reset, 90)
+TEST_F_TIMEOUT(revoke, probe, 90)
 {
-	ASSERT_EQ(0, race(self, reset, 4, 2));
-	EXPECT_RACE(ENODEV, 0);
+	write_device(&self->race, "driver_override", "pci-stub");
+	take_back(_metadata, &self->race, variant->work, bind_and_unbind, 100);
+	write_device(&self->race, "driver_override", "\n");
+	/* Between two changes there is time enough to lose the memory. */
+	if (variant->work == changer)
+		EXPECT_GT(self->race.revoked, 0);
+}
+
+TEST_F_TIMEOUT(revoke, reset, 90)
+{
+	take_back(_metadata, &self->race, variant->work, reset, 4);
 }
 
 TEST_F_TIMEOUT(race, remove, 90)
 {
 	uint64_t size;
 
+	self->revokes = true;
 	self->remap = true;
-	ASSERT_EQ(0, race(self, remove_and_rescan, 10, 2));
+	ASSERT_EQ(0, race(self, registrar, remove_and_rescan, 10, 2));
 	/* It is another device now. */
 	munmap(self->dev, LEN);
 	munmap(self->eyes, LEN);
