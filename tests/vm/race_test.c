@@ -2,16 +2,20 @@
 /*
  * Registration while another thread changes the mapping, or takes the device away: it succeeds or
  * fails with the errno of the one reason that there is, and what it gives works, or is revoked.
+ * Sometimes a third one looks at all regions meanwhile.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/netlink.h>
 #include <pthread.h>
+#include <rdma/rdma_netlink.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -31,6 +35,7 @@ FIXTURE(race) {
 	struct holds before;
 	int fd;
 	uint8_t *dev;		/* LEN bytes of device memory, in which the other thread is at work */
+	size_t len;		/* how many of them are registered */
 	uint8_t *eyes;		/* the same memory, left alone */
 	uint8_t *host;
 	struct ibv_mr *host_mr;
@@ -43,6 +48,8 @@ FIXTURE(race) {
 	atomic_int error;
 	bool revokes;		/* what the other thread does */
 	bool remap;		/* the mapping dies, and has to be made again */
+	bool dump;		/* somebody looks */
+	unsigned long dumped;	/* and has seen regions so many times */
 };
 
 /* A thread that makes regions, and what it moves a byte with */
@@ -62,6 +69,7 @@ FIXTURE_SETUP(race)
 	ASSERT_GE(self->fd, 0);
 	self->dev = mmap(NULL, LEN, RW, MAP_SHARED, self->fd, 0);
 	ASSERT_NE(MAP_FAILED, self->dev);
+	self->len = LEN;
 	self->eyes = mmap(NULL, LEN, RW, MAP_SHARED, self->fd, 0);
 	ASSERT_NE(MAP_FAILED, self->eyes);
 	ASSERT_EQ(0, rc_pair_open(&self->pair, NULL));
@@ -128,7 +136,7 @@ static void worker_close(struct worker *w)
  */
 static int move(struct worker *w, struct ibv_mr *mr)
 {
-	uint8_t *at = (uint8_t *)mr->addr + LEN / 2 + w->nr;
+	uint8_t *at = (uint8_t *)mr->addr + mr->length / 2 + w->nr;
 	enum ibv_wc_status fenced = IBV_WC_REM_ACCESS_ERR;
 	int ret;
 
@@ -182,7 +190,7 @@ static void *registrar(void *arg)
 			break;
 		if (*mr && ibv_dereg_mr(*mr))
 			failed(self, -errno);
-		*mr = ibv_reg_mr(w->pair.pd, dev, LEN, RC_PAIR_ALL);
+		*mr = ibv_reg_mr(w->pair.pd, dev, self->len, RC_PAIR_ALL);
 		if (*mr) {
 			atomic_fetch_add(&self->done, 1);
 			if (!(made++ % USE))
@@ -240,6 +248,66 @@ static void *changer(void *arg)
 	return NULL;
 }
 
+/* ---- the one that looks ---- */
+
+/* As "rdma -dd resource show mr". Returns the number of messages with MRs, or a negative errno. */
+static int dump_mrs(int fd)
+{
+	static _Alignas(struct nlmsghdr) char reply[1 << 16];
+	struct {
+		struct nlmsghdr header;
+		struct nlattr attr;
+		uint32_t index;
+	} ask = {
+		.header = {
+			.nlmsg_len = sizeof(ask),
+			.nlmsg_type = RDMA_NL_GET_TYPE(RDMA_NL_NLDEV, RDMA_NLDEV_CMD_RES_MR_GET),
+			.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP,
+		},
+		.attr = {
+			.nla_len = sizeof(ask.attr) + sizeof(ask.index),
+			.nla_type = RDMA_NLDEV_ATTR_DEV_INDEX,
+		},
+		.index = 0,	/* There is one HCA. */
+	};
+	int messages = 0;
+
+	if (send(fd, &ask, sizeof(ask), 0) < 0)
+		return -errno;
+	for (;;) {
+		int n = recv(fd, reply, sizeof(reply), 0);
+
+		if (n <= 0)
+			return n ? -errno : -EPIPE;
+		for (struct nlmsghdr *h = (void *)reply; NLMSG_OK(h, n); h = NLMSG_NEXT(h, n)) {
+			if (h->nlmsg_type == NLMSG_DONE) {
+				int error = *(int *)NLMSG_DATA(h);
+
+				return error < 0 ? error : messages;
+			}
+			if (h->nlmsg_type == NLMSG_ERROR)
+				return ((struct nlmsgerr *)NLMSG_DATA(h))->error ?: -EPROTO;
+			messages++;
+		}
+	}
+}
+
+static void *dumper(void *arg)
+{
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_RDMA), ret = 0;
+	FIXTURE_DATA(race) *self = arg;
+
+	while (ret >= 0 && !atomic_load(&self->stop)) {
+		ret = dump_mrs(fd);
+		if (ret > 0)
+			self->dumped++;
+	}
+	if (ret < 0)
+		failed(self, ret);
+	close(fd);
+	return NULL;
+}
+
 /* ---- the other thread ---- */
 
 static void unmap_and_map(FIXTURE_DATA(race) *self)
@@ -263,6 +331,37 @@ static void move_and_move_back(FIXTURE_DATA(race) *self)
 	if (mremap(self->dev, LEN, LEN, MREMAP_MAYMOVE | MREMAP_FIXED, to) != to ||
 	    mremap(to, LEN, LEN, MREMAP_MAYMOVE | MREMAP_FIXED, self->dev) != self->dev)
 		failed(self, -errno);
+}
+
+enum kind { DEVICE, ORDINARY, HOLE, NUM_KINDS };
+
+/* Few pages, so that all of them can be of one kind, and of another one a moment later */
+#define PLACES 2
+
+/* Puts memory of another kind into one page. Nobody else maps anything into a hole. */
+static void change_kind(FIXTURE_DATA(race) *self, int place, enum kind kind)
+{
+	static enum kind is[PLACES];
+	const uint64_t at = place * PAGE;
+	int fixed = is[place] == HOLE ? MAP_FIXED_NOREPLACE : MAP_FIXED;
+	uint8_t *addr = self->dev + at, *got = addr;
+
+	if (kind == DEVICE)
+		got = mmap(addr, PAGE, RW, MAP_SHARED | fixed, self->fd, at);
+	else if (kind == ORDINARY)
+		got = mmap(addr, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS | fixed, -1, 0);
+	else if (munmap(addr, PAGE))
+		got = MAP_FAILED;
+	if (got != addr)
+		failed(self, -errno);
+	is[place] = kind;
+}
+
+static void change_kinds(FIXTURE_DATA(race) *self)
+{
+	static unsigned int seed;
+
+	change_kind(self, rand_r(&seed) % PLACES, rand_r(&seed) % NUM_KINDS);
 }
 
 static void write_sysfs(FIXTURE_DATA(race) *self, const char *path, const char *text)
@@ -309,7 +408,7 @@ static int race(FIXTURE_DATA(race) *self, void *(*work)(void *),
 		void (*disturb)(FIXTURE_DATA(race) *), int rounds, int seconds)
 {
 	struct worker workers[WORKERS] = {};
-	pthread_t threads[WORKERS];
+	pthread_t threads[WORKERS], dump;
 	time_t end;
 
 	for (unsigned int i = 0; i < WORKERS; i++) {
@@ -321,6 +420,8 @@ static int race(FIXTURE_DATA(race) *self, void *(*work)(void *),
 	for (int i = 0; i < WORKERS; i++)
 		if (pthread_create(&threads[i], NULL, work, &workers[i]))
 			return -EAGAIN;
+	if (self->dump && pthread_create(&dump, NULL, dumper, self))
+		return -EAGAIN;
 	end = time(NULL) + seconds;
 	while (!atomic_load(&self->stop) && (rounds > 0 || time(NULL) < end)) {
 		disturb(self);
@@ -332,8 +433,10 @@ static int race(FIXTURE_DATA(race) *self, void *(*work)(void *),
 		pthread_join(threads[i], NULL);
 		worker_close(&workers[i]);
 	}
-	printf("# %lu rounds, %lu regions, %lu of them used, %lu revoked before", self->rounds,
-	       self->done, self->moved, self->revoked);
+	if (self->dump)
+		pthread_join(dump, NULL);
+	printf("# %lu rounds, %lu regions, %lu times used, %lu times revoked before, %lu dumps",
+	       self->rounds, self->done, self->moved, self->revoked, self->dumped);
 	for (int i = 0; i < 134; i++)
 		if (self->refused[i])
 			printf(", %lu times %s", self->refused[i], strerrorname_np(i) ?: "another errno");
@@ -359,6 +462,7 @@ static unsigned long unexpected(FIXTURE_DATA(race) *self, int allowed, int also)
 	EXPECT_GT(self->done, 0); \
 	EXPECT_GT(self->moved, 0); \
 	EXPECT_GT(self->refused[allowed], 0); \
+	EXPECT_EQ(self->dump, self->dumped > 0); \
 	mr = ibv_reg_mr(self->pair.pd, self->dev, LEN, RC_PAIR_ALL); \
 	ASSERT_NE(NULL, mr) TH_LOG("%s", strerror(errno)); \
 	memset(self->host, __LINE__, LEN); \
@@ -394,6 +498,18 @@ TEST_F_TIMEOUT(race, mremap, 60)
 	EXPECT_RACE(EFAULT, 0);
 }
 
+/* Device memory, ordinary memory and nothing at all change places in the range. */
+TEST_F_TIMEOUT(race, kinds, 60)
+{
+	self->dump = true;
+	self->len = PLACES * PAGE;
+	ASSERT_EQ(0, race(self, registrar, change_kinds, 1000, 2));
+	for (int place = 0; place < PLACES; place++)
+		change_kind(self, place, DEVICE);
+	ASSERT_EQ(0, self->error);
+	EXPECT_RACE(EFAULT, 0);
+}
+
 FIXTURE(revoke) {
 	FIXTURE_DATA(race) race;
 };
@@ -410,6 +526,7 @@ FIXTURE_SETUP(revoke)
 {
 	race_setup(_metadata, &self->race, NULL);
 	self->race.revokes = true;
+	self->race.dump = true;
 }
 
 FIXTURE_TEARDOWN(revoke)
