@@ -6,6 +6,8 @@
  * try again and again. When the revocation has returned, the host fills the device memory and looks
  * whether a byte changes. It does not: the driver of the HCA fences the key, or the IOMMU cuts the
  * HCA off (simhca.revoke=none).
+ *
+ * The device memory is the BAR itself, or buffers of simgpu, the sample exporter.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -16,6 +18,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,6 +29,7 @@
 #include "kselftest_harness.h"
 #include "pattern.h"
 #include "rc_pair.h"
+#include "simgpu.h"
 #include "sizes.h"
 #include "traffic.h"
 
@@ -42,6 +46,8 @@ enum action {
 	NOTHING,
 	/* of the exporter */
 	REMOVE, PROBE, RESET, UNPLUG,
+	/* of simgpu: one buffer by command, one that is in the way, all because the driver goes */
+	GPU_REVOKE, GPU_EVICT, GPU_UNBIND,
 	/* of the HCA */
 	HCA_UNBIND, HCA_REMOVE, HCA_RESET, HCA_UNPLUG,
 };
@@ -51,6 +57,11 @@ enum end { DEREG, REREG, EXIT, KILL };
 static bool of_hca(enum action action)
 {
 	return action >= HCA_UNBIND;
+}
+
+static bool of_simgpu(enum action action)
+{
+	return action >= GPU_REVOKE && action <= GPU_UNBIND;
 }
 
 /* Is the device memory still there afterwards? */
@@ -74,6 +85,8 @@ static const char *exporter_bdf(void)
 
 FIXTURE(revoke) {
 	char hca_bdf[32];
+	int gpu;			/* /dev/simgpu0, or -1 */
+	struct simgpu_create buf;	/* that the traffic is on then */
 	uint8_t *dev;			/* mapping of the test's part */
 	struct holds before;
 	struct traffic *traffic[2];
@@ -102,6 +115,11 @@ VARIANT(hca_unbind_probe, .actions = { HCA_UNBIND, PROBE }, .ends = { DEREG, EXI
 /* The ends of a guest: what was unplugged stays so. */
 VARIANT(unplug_hca_unplug, .actions = { UNPLUG, HCA_UNPLUG }, .ends = { DEREG, EXIT });
 VARIANT(hca_unplug_unplug, .actions = { HCA_UNPLUG, UNPLUG }, .ends = { DEREG, KILL });
+VARIANT(gpu_revoke, .actions = { GPU_REVOKE }, .ends = { DEREG, REREG });
+VARIANT(gpu_evict, .actions = { GPU_EVICT }, .ends = { DEREG, KILL });
+VARIANT(gpu_unbind, .actions = { GPU_UNBIND }, .ends = { REREG, EXIT });
+VARIANT(gpu_revoke_hca_unbind, .actions = { GPU_REVOKE, HCA_UNBIND }, .ends = { DEREG, KILL });
+VARIANT(hca_unbind_gpu_unbind, .actions = { HCA_UNBIND, GPU_UNBIND }, .ends = { DEREG, EXIT });
 
 /* Presses the attention button of the HCA's slot; the kernel waits for 5 s before it acts. */
 static int unplug_hca(FIXTURE_DATA(revoke) *self)
@@ -119,9 +137,40 @@ static int unplug_hca(FIXTURE_DATA(revoke) *self)
 	return ret ?: -ETIMEDOUT;
 }
 
+static int simgpu_command(FIXTURE_DATA(revoke) *self, unsigned long request, uint32_t flags)
+{
+	struct simgpu_handle arg = { .handle = self->buf.handle, .flags = flags };
+
+	return ioctl(self->gpu, request, &arg) ? -errno : 0;
+}
+
+/* What is pinned does not move, and the traffic on it goes on; by force it is taken back. */
+static int simgpu_evict(FIXTURE_DATA(revoke) *self)
+{
+	int ret = simgpu_command(self, SIMGPU_IOC_EVICT, 0);
+
+	if (ret != -EBUSY)
+		return ret ?: -EPROTO;
+	for (int k = 0; k < 2; k++)
+		if (!traffic_flows(self->traffic[k]))
+			return -EIO;
+	return simgpu_command(self, SIMGPU_IOC_EVICT, SIMGPU_FORCE);
+}
+
+static int simgpu_unbind(void)
+{
+	return write_device(exporter_bdf(), "driver/unbind", exporter_bdf());
+}
+
 static int act(FIXTURE_DATA(revoke) *self, enum action action)
 {
 	switch (action) {
+	case GPU_REVOKE:
+		return simgpu_command(self, SIMGPU_IOC_REVOKE, 0);
+	case GPU_EVICT:
+		return simgpu_evict(self);
+	case GPU_UNBIND:
+		return simgpu_unbind();
 	case REMOVE:
 		return write_device(exporter_bdf(), "remove", "1");
 	case RESET:
@@ -155,6 +204,11 @@ static int undo(FIXTURE_DATA(revoke) *self, enum action action)
 		       write_device(exporter_bdf(), "driver_override", "\n");
 	case HCA_UNBIND:
 		return write_file("/sys/bus/pci/drivers/simhca/bind", self->hca_bdf);
+	case GPU_REVOKE:
+	case GPU_EVICT:
+		return simgpu_unbind() ?: write_device(exporter_bdf(), "driver_override", "\n");
+	case GPU_UNBIND:
+		return write_device(exporter_bdf(), "driver_override", "\n");
 	default:
 		return 0;
 	}
@@ -260,6 +314,31 @@ static int wait_usable(void)
 	return ret;
 }
 
+/* Can the driver of the HCA fence a key, as far as it was told? */
+static bool has_hook(void)
+{
+	return file_says("/sys/module/simhca/parameters/revoke", "hook");
+}
+
+/* Gives the device to simgpu, and has a buffer of all three parts made, in pieces. */
+static int simgpu_open(struct simgpu_create *buf)
+{
+	int fd, ret;
+
+	*buf = (struct simgpu_create){
+		.size = 3 * PART, .frag_size = 64 * KIB, .flags = SIMGPU_DESCENDING,
+		.importers = has_hook() ? SIMGPU_REVOCABLE : SIMGPU_REVOCABLE_OR_IOVA,
+	};
+	ret = write_device(exporter_bdf(), "driver_override", "simgpu") ?:
+	      write_file("/sys/bus/pci/drivers_probe", exporter_bdf());
+	if (ret)
+		return ret;
+	fd = open("/dev/simgpu0", O_RDWR | O_CLOEXEC);
+	if (fd < 0 || ioctl(fd, SIMGPU_IOC_CREATE, buf))
+		return -errno;
+	return fd;
+}
+
 FIXTURE_SETUP(revoke)
 {
 	char path[PATH_MAX], link[PATH_MAX];
@@ -274,25 +353,25 @@ FIXTURE_SETUP(revoke)
 	ASSERT_NE(MAP_FAILED, self->dev);
 	ASSERT_EQ(0, new_region(self->dev));
 	ASSERT_EQ(0, holds_read(&self->before));
-	self->traffic[0] = traffic_start(TRAFFIC_LOCAL_KEY, 0, PART);
-	ASSERT_NE(NULL, self->traffic[0]) TH_LOG("%s", strerror(errno));
-	self->traffic[1] = traffic_start(TRAFFIC_REMOTE_KEY, PART, PART);
-	ASSERT_NE(NULL, self->traffic[1]) TH_LOG("%s", strerror(errno));
+	self->gpu = -1;
+	if (of_simgpu(variant->actions[0]) || of_simgpu(variant->actions[1])) {
+		munmap(self->dev, PART);
+		self->gpu = simgpu_open(&self->buf);
+		ASSERT_GE(self->gpu, 0) TH_LOG("simgpu: %s", strerror(-self->gpu));
+		self->dev = mmap(NULL, PART, RW, MAP_SHARED, self->gpu,
+				 self->buf.mmap_offset + AT_TEST);
+		ASSERT_NE(MAP_FAILED, self->dev);
+		ASSERT_EQ(0, new_region(self->dev));
+	}
+	for (int k = 0; k < 2; k++) {
+		self->traffic[k] = traffic_start(k ? TRAFFIC_REMOTE_KEY : TRAFFIC_LOCAL_KEY,
+						 self->gpu, self->buf.mmap_offset + k * PART, PART);
+		ASSERT_NE(NULL, self->traffic[k]) TH_LOG("%s", strerror(errno));
+	}
 }
 
 FIXTURE_TEARDOWN(revoke)
 {
-}
-
-/* Can the driver of the HCA fence a key, as far as it was told? */
-static bool has_hook(void)
-{
-	char how[8] = "";
-	int fd = open("/sys/module/simhca/parameters/revoke", O_RDONLY | O_CLOEXEC);
-	ssize_t n = read(fd, how, sizeof(how) - 1);
-
-	close(fd);
-	return n > 0 && !strcmp(how, "hook\n");
 }
 
 /* What a revoked key gives: the local one, and the remote one */
@@ -407,6 +486,8 @@ TEST_F_TIMEOUT(revoke, under_traffic, 120)
 		return;
 	ASSERT_EQ(0, wait_usable());
 	munmap(self->dev, PART);
+	if (self->gpu >= 0)
+		close(self->gpu);
 	/* A device that came back has been mapped again: its buffer is there, as before. */
 	EXPECT_TRUE(holds_settle(&self->before));
 }
@@ -433,7 +514,8 @@ TEST_F_TIMEOUT(not_revoked, late_bytes_are_seen, 120)
 	unsigned long done;
 
 	for (int k = 0; k < 2; k++) {
-		traffic[k] = traffic_start(k ? TRAFFIC_REMOTE_KEY : TRAFFIC_LOCAL_KEY, k * PART, PART);
+		traffic[k] = traffic_start(k ? TRAFFIC_REMOTE_KEY : TRAFFIC_LOCAL_KEY, -1, k * PART,
+					   PART);
 		ASSERT_NE(NULL, traffic[k]) TH_LOG("%s", strerror(errno));
 	}
 	ASSERT_EQ(0, write_device(exporter_bdf(), "remove", "1"));

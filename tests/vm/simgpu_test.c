@@ -170,20 +170,6 @@ static int buf_reg_errno(struct ibv_pd *pd, enum way way, struct buf *buf)
 	return ibv_dereg_mr(mr);
 }
 
-/* What is in the first line of a file of the HCA, or of its driver */
-static bool file_says(const char *path, const char *text)
-{
-	char line[64] = "";
-	FILE *f = fopen(path, "r");
-
-	if (f) {
-		if (!fgets(line, sizeof(line), f))
-			line[0] = 0;
-		fclose(f);
-	}
-	return !strncmp(line, text, strlen(text));
-}
-
 FIXTURE_SETUP(simgpu)
 {
 	char path[128];

@@ -108,13 +108,14 @@ static bool batch(struct generator *g)
 static int begin(struct generator *g)
 {
 	struct traffic *t = g->t;
+	int fd = t->fd, ret;
 	uint64_t size;
-	int fd, ret;
 
 	ret = rc_pair_open(&g->pair, NULL);
 	if (ret)
 		return ret;
-	fd = vram_open(O_RDWR, &size);
+	if (fd < 0)
+		fd = vram_open(O_RDWR, &size);
 	if (fd < 0)
 		return fd;
 	g->dev = mmap(NULL, t->len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, t->offset);
@@ -179,7 +180,7 @@ static int run(struct traffic *t)
 	return 0;
 }
 
-struct traffic *traffic_start(enum traffic_key key, uint64_t offset, uint64_t len)
+struct traffic *traffic_start(enum traffic_key key, int fd, uint64_t offset, uint64_t len)
 {
 	struct traffic *t;
 	pid_t pid;
@@ -188,6 +189,7 @@ struct traffic *traffic_start(enum traffic_key key, uint64_t offset, uint64_t le
 	if (t == MAP_FAILED)
 		return NULL;
 	t->key = key;
+	t->fd = fd;
 	t->offset = offset;
 	t->len = len;
 	fflush(NULL);
@@ -236,13 +238,30 @@ int traffic_kill(struct traffic *t)
 	return wait_end(t);
 }
 
+/* The first status that it has failed with, or 0 */
+static enum ibv_wc_status first_failure(struct traffic *t)
+{
+	for (unsigned int status = 1; status <= IBV_WC_TM_RNDV_INCOMPLETE; status++)
+		if (atomic_load(&t->failed[status]))
+			return status;
+	return IBV_WC_SUCCESS;
+}
+
+bool traffic_flows(struct traffic *t)
+{
+	unsigned long done = atomic_load(&t->done);
+
+	/* A batch may have been under way. */
+	for (int i = 0; i < 1000 && atomic_load(&t->done) <= done + BATCH; i++)
+		usleep(10000);
+	return atomic_load(&t->done) > done + BATCH && !first_failure(t);
+}
+
 enum ibv_wc_status traffic_failed(struct traffic *t)
 {
-	for (int i = 0; i < 1000; i++) {
-		for (unsigned int status = 1; status <= IBV_WC_TM_RNDV_INCOMPLETE; status++)
-			if (atomic_load(&t->failed[status]))
-				return status;
+	enum ibv_wc_status status = IBV_WC_SUCCESS;
+
+	for (int i = 0; i < 1000 && !(status = first_failure(t)); i++)
 		usleep(10000);
-	}
-	return IBV_WC_SUCCESS;
+	return status;
 }

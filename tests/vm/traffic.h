@@ -8,6 +8,7 @@
 
 #include <infiniband/verbs.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -24,7 +25,8 @@ enum traffic_order {
 /* Shared with whoever started it. */
 struct traffic {
 	enum traffic_key key;
-	uint64_t offset, len;	/* in the device memory */
+	int fd;			/* what is mapped; negative: the device memory itself */
+	uint64_t offset, len;	/* of it */
 	atomic_int order;
 	atomic_int ready;
 	atomic_int error;	/* it could not even begin, or not end: negative errno */
@@ -39,16 +41,20 @@ struct traffic {
 };
 
 /*
- * Starts a process on @len bytes of device memory from @offset on, and waits until data flows.
- * Returns NULL with errno when it does not.
+ * Starts a process on @len bytes of device memory, those at @offset of a mapping of @fd, or of
+ * $VRAM_RESOURCE where @fd is negative, and waits until data flows. Returns NULL with errno when it
+ * does not.
  */
-struct traffic *traffic_start(enum traffic_key key, uint64_t offset, uint64_t len);
+struct traffic *traffic_start(enum traffic_key key, int fd, uint64_t offset, uint64_t len);
 
 /* Gives an order that ends it, and waits for that at most 20 s. Returns its wait status, or -1. */
 int traffic_end(struct traffic *t, enum traffic_order order);
 
 /* The same with SIGKILL. */
 int traffic_kill(struct traffic *t);
+
+/* Waits at most 10 s until more has been moved. Whether it has, and nothing has failed yet. */
+bool traffic_flows(struct traffic *t);
 
 /* Waits at most 10 s until it has failed with a status. Returns the first such, or 0. */
 enum ibv_wc_status traffic_failed(struct traffic *t);
