@@ -162,6 +162,17 @@ static int simgpu_unbind(void)
 	return write_device(exporter_bdf(), "driver/unbind", exporter_bdf());
 }
 
+/* Of the ways to reset a device the kernel takes the first: it must be @method. */
+static int reset_by(const char *method, const char *bdf)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/reset_method", bdf);
+	if (!file_says(path, method))
+		return -EPROTO;
+	return write_device(bdf, "reset", "1");
+}
+
 static int act(FIXTURE_DATA(revoke) *self, enum action action)
 {
 	switch (action) {
@@ -174,7 +185,7 @@ static int act(FIXTURE_DATA(revoke) *self, enum action action)
 	case REMOVE:
 		return write_device(exporter_bdf(), "remove", "1");
 	case RESET:
-		return write_device(exporter_bdf(), "reset", "1");
+		return reset_by("bus", exporter_bdf());
 	case PROBE:
 		return write_device(exporter_bdf(), "driver_override", "pci-stub") ?:
 		       write_file("/sys/bus/pci/drivers/pci-stub/bind", exporter_bdf());
@@ -185,7 +196,7 @@ static int act(FIXTURE_DATA(revoke) *self, enum action action)
 	case HCA_REMOVE:
 		return write_device(self->hca_bdf, "remove", "1");
 	case HCA_RESET:
-		return write_device(self->hca_bdf, "reset", "1");
+		return reset_by("flr", self->hca_bdf);
 	case HCA_UNPLUG:
 		return unplug_hca(self);
 	default:
