@@ -9,8 +9,9 @@
  * all of it from outside.
  *
  * Ends when OPERATIONS were done, and fails if that takes longer than SECONDS, or anything goes
- * wrong. What a worker chooses depends on SEED and on nothing else; what other workers do at the
- * same moment does not.
+ * wrong. Which operations a worker does, and on what, depends on SEED and on nothing else: each draws
+ * the same number of random values whatever it finds. When memory is taken back, when the worker is
+ * killed, and what others do at the same moment depends on time, too.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -76,6 +77,7 @@ struct worker {
 	struct shared *shared;
 	unsigned int nr;
 	uint64_t random;
+	unsigned int drawn;	/* random values, for one operation */
 	int fd;
 	struct rc_pair pair;
 	struct mapping maps[MAPS];
@@ -118,9 +120,15 @@ static uint64_t random_start(unsigned int a, unsigned int b)
 	return state;
 }
 
+static uint32_t draw(struct worker *w)
+{
+	w->drawn++;
+	return next_random(&w->random);
+}
+
 static unsigned int choose(struct worker *w, unsigned int n)
 {
-	return next_random(&w->random) % n;
+	return draw(w) % n;
 }
 
 static uint64_t window(const struct worker *w)
@@ -187,20 +195,22 @@ static void register_region(struct worker *w)
 {
 	struct mapping *m = &w->maps[choose(w, MAPS)];
 	struct region *r = &w->regions[choose(w, REGIONS)];
-	unsigned int page, pages, skip = choose(w, 2) ? choose(w, PAGE) : 0;
+	unsigned int page = draw(w), pages = draw(w), skip = choose(w, PAGE);
 	bool past = !choose(w, 16);
 	uint8_t *end;
 	unsigned int begun;
 	int want = 0, error;
 	size_t len;
 
+	if (choose(w, 2))
+		skip = 0;
 	if (!m->addr)
 		return;
 	count(w, OP_REGISTER);
 	if (r->mr)
 		drop(w, r);
-	page = choose(w, m->pages);
-	pages = choose(w, m->pages - page) + 1;
+	page %= m->pages;
+	pages = pages % (m->pages - page) + 1;
 	len = pages * PAGE - skip;
 	/* Over the end of the mapping, where nothing is, or nothing that could be registered */
 	end = m->addr + m->pages * PAGE;
@@ -250,19 +260,20 @@ struct transfer {
 static bool choose_transfer(struct worker *w, struct transfer *t, uint64_t *taken)
 {
 	struct region *r = &w->regions[choose(w, REGIONS)];
-	unsigned int page;
+	unsigned int page = draw(w), pages = draw(w);
+	bool large = !choose(w, 32);
 	uint64_t mask;
 
+	t->write = choose(w, 2);
+	t->local = choose(w, 2);
 	if (!r->mr || !r->pages)
 		return false;
-	page = choose(w, r->pages);
-	t->pages = choose(w, r->pages - page) + 1;
-	if (t->pages > 2 && choose(w, 32))
+	page %= r->pages;
+	t->pages = pages % (r->pages - page) + 1;
+	if (t->pages > 2 && !large)
 		t->pages = 2;
 	t->region = r;
 	t->first = r->first + page;
-	t->write = choose(w, 2);
-	t->local = choose(w, 2);
 	t->host = w->host + t->first * PAGE;
 	mask = (t->pages < PAGES ? (1ull << t->pages) - 1 : ~0ull) << t->first;
 	if (*taken & mask)
@@ -364,11 +375,11 @@ static void transfer(struct worker *w)
 static void look(struct worker *w)
 {
 	struct mapping *m = &w->maps[choose(w, MAPS)];
-	unsigned int page;
+	unsigned int page = draw(w);
 
 	if (!m->addr)
 		return;
-	page = choose(w, m->pages);
+	page %= m->pages;
 	if (!w->page[m->first + page])
 		return;
 	count(w, OP_LOOK);
@@ -405,15 +416,18 @@ static void fork_child(struct worker *w)
 
 static void work(struct worker *w)
 {
-	static const struct { unsigned int weight; void (*go)(struct worker *w); } ops[] = {
-		{ 60, map }, { 20, unmap }, { 180, register_region }, { 40, deregister },
-		{ 497, transfer }, { 200, look }, { 3, fork_child },
+	static const struct { unsigned int weight, draws; void (*go)(struct worker *w); } ops[] = {
+		{ 60, 4, map }, { 20, 1, unmap }, { 180, 7, register_region }, { 40, 1, deregister },
+		{ 497, 6 * BATCH, transfer }, { 200, 2, look }, { 3, 1, fork_child },
 	};
 	unsigned int at = choose(w, 1000), i = 0;
 
 	while (at >= ops[i].weight)
 		at -= ops[i++].weight;
+	w->drawn = 0;
 	ops[i].go(w);
+	if (w->drawn != ops[i].draws)
+		FAIL(w, "operation %u depends on what it finds: %u random values", i, w->drawn);
 }
 
 /* ---- a worker's life ---- */
