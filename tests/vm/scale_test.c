@@ -14,8 +14,10 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "file.h"
 #include "holds.h"
 #include "kselftest_harness.h"
 #include "pattern.h"
@@ -30,6 +32,9 @@
 
 /* How long another process may take. */
 #define WAIT_S 60
+
+/* How long it may take to revoke NUM_MRS regions; the reset itself takes a second or two. */
+#define REVOKE_S 60
 
 FIXTURE(scale) {
 	struct rc_pair pair;
@@ -128,6 +133,92 @@ TEST_F_TIMEOUT(scale, ten_thousand, 600)
 		}
 		ASSERT_EQ(0, ibv_dereg_mr(mr[i]));
 	}
+	free(mr);
+	munmap(dev, NUM_MRS * PAGE + 3 * PAGE);
+}
+
+static double now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec + ts.tv_nsec / 1e9;
+}
+
+/* Of this HCA: how many regions have been revoked */
+static long count_revoked(void)
+{
+	char path[128];
+	long count = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/class/infiniband/%s/umem_p2p/revoked", getenv("HCA"));
+	f = fopen(path, "re");
+	if (f) {
+		if (fscanf(f, "%ld", &count) != 1)
+			count = -1;
+		fclose(f);
+	}
+	return count;
+}
+
+/* Through the remote key, or the local one: the status that says what is wrong with it */
+static bool fenced(FIXTURE_DATA(scale) *self, uint8_t *at, struct ibv_mr *mr, bool local)
+{
+	struct ibv_mr *host = self->host_mr;
+	int status;
+
+	if (local)
+		status = rc_pair_rdma(&self->pair, IBV_WR_RDMA_WRITE, at, mr->lkey, 1, self->host,
+				      host->rkey);
+	else
+		status = rc_pair_rdma(&self->pair, IBV_WR_RDMA_WRITE, self->host, host->lkey, 1, at,
+				      mr->rkey);
+	return status == (local ? IBV_WC_LOC_PROT_ERR : IBV_WC_REM_ACCESS_ERR) &&
+	       !rc_pair_connect(&self->pair);
+}
+
+/*
+ * A reset of the device takes the memory of all of them back at once. Every key is dead: the kernel
+ * has counted them, and one of 11 is tried, not all, for each try takes new connections.
+ */
+TEST_F_TIMEOUT(scale, revoke_ten_thousand, 600)
+{
+	struct ibv_mr **mr = calloc(NUM_MRS, sizeof(*mr));
+	uint8_t *dev = map_vram(self, 0, NUM_MRS * PAGE + 3 * PAGE);
+	long revoked = count_revoked();
+	char reset[128];
+	double start;
+
+	ASSERT_NE(NULL, mr);
+	ASSERT_NE(MAP_FAILED, dev);
+	ASSERT_GE(revoked, 0);
+	for (unsigned int i = 0; i < NUM_MRS; i++) {
+		mr[i] = ibv_reg_mr(self->pair.pd, dev + mr_at(i), MR_LEN, RC_PAIR_ALL);
+		ASSERT_NE(NULL, mr[i]) TH_LOG("%u: %s", i, strerror(errno));
+	}
+
+	snprintf(reset, sizeof(reset), "/sys/bus/pci/devices/%s/reset", getenv("VRAM_BDF"));
+	start = now();
+	ASSERT_EQ(0, write_file(reset, "1"));
+	TH_LOG("revoked within %.1f s", now() - start);
+	EXPECT_LT(now() - start, REVOKE_S);
+	EXPECT_EQ(revoked + NUM_MRS, count_revoked());
+	for (unsigned int i = 0; i < NUM_MRS; i += 11) {
+		ASSERT_TRUE(fenced(self, dev + mr_at(i), mr[i], i & 1)) TH_LOG("region %u", i);
+	}
+
+	start = now();
+	for (unsigned int i = 0; i < NUM_MRS; i++) {
+		ASSERT_EQ(0, ibv_dereg_mr(mr[i]));
+	}
+	TH_LOG("deregistered within %.1f s", now() - start);
+	/* The memory is as it was, and can be used again. */
+	mr[0] = ibv_reg_mr(self->pair.pd, dev, MR_LEN, RC_PAIR_ALL);
+	ASSERT_NE(NULL, mr[0]);
+	EXPECT_EQ(0, round_trip(self, (uintptr_t)dev, mr[0]->rkey, MR_LEN, 1000));
+	ASSERT_EQ(0, pattern_expect(0, MR_LEN, 1000));
+	ASSERT_EQ(0, ibv_dereg_mr(mr[0]));
 	free(mr);
 	munmap(dev, NUM_MRS * PAGE + 3 * PAGE);
 }
