@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * Every way to make, change and end a memory region, and to take its memory back, with the nth
- * allocation of the kernel failing: n = 1, 2, ... until nothing is left that could fail.
+ * Every way to ask for, make, change and end a memory region, and to take its memory back, with the
+ * nth allocation of the kernel failing: n = 1, 2, ... until nothing is left that could fail.
  *
  * What fails says so, leaves everything as it was, and works when it is tried again. Needs the
  * kernel of ./run guest --full; with --leaks that also looks for what was lost.
  */
 #define _GNU_SOURCE
+#include "p2p_query.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -416,6 +418,45 @@ TEST_F_TIMEOUT(nth, registers_beside_another, 600)
 	ASSERT_EQ(0, move(self, &other, mr));
 	ASSERT_EQ(0, ibv_dereg_mr(mr));
 	buffer_free(&other);
+}
+
+/* The query gives the same answer, or none. */
+TEST_F_TIMEOUT(nth, queries, 600)
+{
+	const int cmd_fd = self->pair.ctx->cmd_fd;
+	struct buffer *buf = &self->buf[0];
+
+	/* A dma-buf has no address to be asked about, and ordinary memory needs no memory. */
+	for (enum memory kind = DEVICE; kind < DMABUF; kind++) {
+		struct ib_uverbs_p2p_info want, info;
+		unsigned int n, failed = 0;
+		bool fired = true;
+		int ret;
+
+		ASSERT_EQ(0, buffer_make(buf, kind, &self->dev, 0));
+		hold(_metadata, self);
+		ASSERT_EQ(0, p2p_query(cmd_fd, RDMA_DRIVER_UNKNOWN, buf->addr, LEN, RC_PAIR_ALL, &want));
+		ASSERT_EQ(IB_UVERBS_P2P_REASON_NONE, want.reason);
+		for (n = 1; fired; n++) {
+			ASSERT_LT(n, MAX_NTH);
+			nth_arm(self->nth, n);
+			ret = p2p_query(cmd_fd, RDMA_DRIVER_UNKNOWN, buf->addr, LEN, RC_PAIR_ALL, &info);
+			fired = nth_disarm(self->nth);
+			if (ret) {
+				ASSERT_TRUE(fired);
+				ASSERT_EQ(-ENOMEM, ret) TH_LOG("%s, n = %u", memory_names[kind], n);
+				failed++;
+			} else {
+				ASSERT_EQ(0, memcmp(&want, &info, sizeof(info)))
+					TH_LOG("%s, n = %u: reason %u, error %u", memory_names[kind], n,
+					       info.reason, info.error);
+			}
+			ASSERT_NOTHING_HELD(n);
+		}
+		TH_LOG("%s: %u allocations, %u failures", memory_names[kind], n - 2, failed);
+		ASSERT_GT(failed, 0);
+		buffer_free(buf);
+	}
 }
 
 /* What cannot be deregistered for want of memory goes on to work, and can be later. */
