@@ -110,6 +110,7 @@ def parse_args(argv):
                    help="devices on the root bus, behind a root port each, functions behind one root port, or behind "
                    "one PCIe switch")
     p.add_argument("--hcas", metavar="N", type=int, default=1, help="simulated HCAs, simhca0.. (default 1)")
+    p.add_argument("--max-mr", metavar="N", type=int, help="memory regions that an HCA can have (default 1048575)")
     p.add_argument("--no-p2p", action="store_true", help="boot with the feature switched off (ib_core.umem_p2p=0 p2pdma_buf.importers=off)")
     p.add_argument("--debug", action="store_true", help="kernel with lockdep, DMA-API debug and the KUnit suites")
     p.add_argument("--full", action="store_true", help="kernel that also has KASAN, UBSAN and fault injection; slower")
@@ -443,7 +444,7 @@ class Guest:
             return sockets
         argv = [self.args.simhcad]
         for i, path in enumerate(sockets):
-            argv += ["--hca", f"socket={path},mac={mac(i)}"]
+            argv += ["--hca", f"socket={path},mac={mac(i)}" + (f",max-mr={self.args.max_mr}" if self.args.max_mr else "")]
         log = self.dirs.out + "/simhcad.log"
         self.simhcad = spawn(argv, log)
         deadline = time.monotonic() + 10

@@ -32,7 +32,7 @@ static uint16_t cmd_query_dev(struct simhca_dev *dev, const struct simhca_cmd *c
 		.max_mr_size = htole64(UINT64_MAX),
 		.max_qp = htole32(SIMHCA_MAX_QPS - ENGINE_FIRST_QPN),
 		.max_cq = htole32(SIMHCA_MAX_CQS - 1),
-		.max_mr = htole32(SIMHCA_MAX_MRS - 1),
+		.max_mr = htole32(dev->max_mr),
 		.max_pd = htole32(SIMHCA_MAX_PDS - 1),
 		.max_srq = htole32(0),
 		.max_log_wr = htole32(SIMHCA_MAX_LOG_WR),

@@ -341,6 +341,7 @@ struct simhca_dev *simhca_dev_create(struct poller *poller, const char *name,
 	dev->name = name;
 	dev->log = log;
 	memcpy(dev->mac, mac, sizeof(dev->mac));
+	dev->max_mr = SIMHCA_MAX_MRS - 1;
 	pthread_mutex_init(&dev->req_lock, NULL);
 	pthread_cond_init(&dev->req_done, NULL);
 	list_init(&dev->async);
@@ -377,6 +378,11 @@ err_free:
 err:
 	errno = -ret;
 	return NULL;
+}
+
+void simhca_dev_set_max_mr(struct simhca_dev *dev, uint32_t max_mr)
+{
+	dev->max_mr = max_mr;
 }
 
 static void *dev_thread(void *arg)

@@ -54,6 +54,9 @@ void poller_wake(struct poller *poller);
 struct simhca_dev *simhca_dev_create(struct poller *poller, const char *name,
 				     const uint8_t mac[6], simhca_log_fn log);
 
+/* Tells the driver that there can be so many MRs, 1 to SIMHCA_MAX_MRS - 1. Before it listens. */
+void simhca_dev_set_max_mr(struct simhca_dev *dev, uint32_t max_mr);
+
 /*
  * Listens at @path (or serves the connected socket @fd) and starts the message thread. The
  * poller runs. Returns 0 or a negative errno value.
@@ -156,6 +159,7 @@ struct simhca_dev {
 	const char *name;
 	simhca_log_fn log;
 	uint8_t mac[6];
+	uint32_t max_mr;
 	struct vfu_server *srv;
 	pthread_t thread;
 	bool thread_started;

@@ -16,6 +16,7 @@
 struct simhcad_hca {
 	const char *socket;
 	uint8_t mac[6];
+	uint32_t max_mr;
 	struct simhca_dev *dev;
 };
 
@@ -28,7 +29,7 @@ struct simhcad_options {
 static void usage(FILE *out)
 {
 	fprintf(out,
-		"Usage: simhcad --hca socket=PATH[,mac=XX:XX:XX:XX:XX:XX] [--hca ...] [OPTIONS]\n"
+		"Usage: simhcad --hca socket=PATH[,mac=XX:XX:XX:XX:XX:XX][,max-mr=N] [--hca ...] [OPTIONS]\n"
 		"\n"
 		"Simulated RDMA adapters for QEMU. Each --hca is one PCI device, served to\n"
 		"  -device '{\"driver\":\"vfio-user-pci\",\"socket\":{\"type\":\"unix\",\"path\":PATH}}'\n"
@@ -36,7 +37,8 @@ static void usage(FILE *out)
 		"reach each other, whichever guests they are in.\n"
 		"\n"
 		"  --hca socket=PATH[,mac=MAC]  an adapter; default MAC 52:54:00:c0:00:00, :01, ...\n"
-		"                               (that of the network device whose addresses it uses)\n"
+		"                               (that of the network device whose addresses it uses);\n"
+		"                               max-mr: memory regions at the same time (default %u)\n"
 		"  --spin-us N                  poll so long without work before resting (default %d)\n"
 		"  --verbose                    say what happens on the connections; twice: all of it\n"
 		"  --help                       this text\n"
@@ -44,7 +46,7 @@ static void usage(FILE *out)
 		"\n"
 		"Prints \"simhcad: ready\" on standard error when all sockets listen. Ends with status 0\n"
 		"on SIGTERM or SIGINT and removes the sockets.\n",
-		POLLER_SPIN_US);
+		SIMHCA_MAX_MRS - 1, POLLER_SPIN_US);
 }
 
 static void log_line(const char *name, const char *line)
@@ -81,10 +83,25 @@ static int parse_mac(const char *text, uint8_t mac[6])
 	return 0;
 }
 
+/* A number from @min to @max */
+static int parse_number(const char *text, unsigned long min, unsigned long max,
+			unsigned int *number)
+{
+	unsigned long value;
+	char *end;
+
+	errno = 0;
+	value = strtoul(text, &end, 10);
+	if (errno || end == text || *end || *text == '-' || value < min || value > max)
+		return -EINVAL;
+	*number = value;
+	return 0;
+}
+
 /* @text is changed, and referred to. */
 static int parse_hca(struct simhcad_options *opts, char *text)
 {
-	char *const keys[] = { "socket", "mac", NULL };
+	char *const keys[] = { "socket", "mac", "max-mr", NULL };
 	struct simhcad_hca *hca;
 	char *value;
 
@@ -93,6 +110,7 @@ static int parse_hca(struct simhcad_options *opts, char *text)
 		return -EINVAL;
 	}
 	hca = &opts->hca[opts->num_hcas];
+	hca->max_mr = SIMHCA_MAX_MRS - 1;
 	memcpy(hca->mac, (const uint8_t[]) { 0x52, 0x54, 0x00, 0xc0, 0x00, opts->num_hcas }, 6);
 	while (*text) {
 		switch (getsubopt(&text, keys, &value)) {
@@ -104,6 +122,11 @@ static int parse_hca(struct simhcad_options *opts, char *text)
 				break;
 			fprintf(stderr, "simhcad: not a unicast MAC address: %s\n",
 				value ? value : "(nothing)");
+			return -EINVAL;
+		case 2:
+			if (value && !parse_number(value, 1, SIMHCA_MAX_MRS - 1, &hca->max_mr))
+				break;
+			fprintf(stderr, "simhcad: max-mr takes 1 to %u\n", SIMHCA_MAX_MRS - 1);
 			return -EINVAL;
 		default:
 			fprintf(stderr, "simhcad: --hca does not know %s\n", value);
@@ -120,17 +143,10 @@ static int parse_hca(struct simhcad_options *opts, char *text)
 
 static int parse_spin(struct simhcad_options *opts, const char *text)
 {
-	unsigned long value;
-	char *end;
-
-	errno = 0;
-	value = strtoul(text, &end, 10);
-	if (errno || end == text || *end || *text == '-' || value > SIMHCAD_MAX_SPIN_US) {
-		fprintf(stderr, "simhcad: --spin-us takes 0 to %d\n", SIMHCAD_MAX_SPIN_US);
-		return -EINVAL;
-	}
-	opts->spin_us = value;
-	return 0;
+	if (!parse_number(text, 0, SIMHCAD_MAX_SPIN_US, &opts->spin_us))
+		return 0;
+	fprintf(stderr, "simhcad: --spin-us takes 0 to %d\n", SIMHCAD_MAX_SPIN_US);
+	return -EINVAL;
 }
 
 static int create_hcas(struct simhcad_options *opts, struct poller *poller, simhca_log_fn log)
@@ -146,6 +162,7 @@ static int create_hcas(struct simhcad_options *opts, struct poller *poller, simh
 				strerror(errno));
 			return -errno;
 		}
+		simhca_dev_set_max_mr(hca->dev, hca->max_mr);
 	}
 	return 0;
 }

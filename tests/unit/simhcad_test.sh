@@ -51,6 +51,9 @@ test_bad_options() {
 	for i in banana 52:54:00:c0:00 52:54:00:c0:00:01:02 01:54:00:c0:00:01; do
 		says 2 "not a unicast MAC address: $i" --hca "socket=$dir/a,mac=$i"
 	done
+	for i in -1 0 1048576 1s ""; do
+		says 2 "max-mr takes 1 to 1048575" --hca "socket=$dir/a,max-mr=$i"
+	done
 	for i in -1 1000001 1s ""; do
 		says 2 "--spin-us takes 0 to 1000000" --hca "socket=$dir/a" --spin-us "$i"
 	done
