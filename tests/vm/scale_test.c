@@ -22,6 +22,7 @@
 #include "kselftest_harness.h"
 #include "pattern.h"
 #include "rc_pair.h"
+#include "simhca_hw.h"
 #include "sizes.h"
 
 #define RW (PROT_READ | PROT_WRITE)
@@ -32,6 +33,9 @@
 
 /* How long another process may take. */
 #define WAIT_S 60
+
+/* --max-mr of a guest */
+#define FEW_KEYS 64
 
 /* How long it may take to revoke NUM_MRS regions; the reset itself takes a second or two. */
 #define REVOKE_S 60
@@ -162,6 +166,15 @@ static long count_revoked(void)
 	return count;
 }
 
+/* Takes the device memory back. */
+static int reset_exporter(void)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/reset", getenv("VRAM_BDF"));
+	return write_file(path, "1");
+}
+
 /* Through the remote key, or the local one: the status that says what is wrong with it */
 static bool fenced(FIXTURE_DATA(scale) *self, uint8_t *at, struct ibv_mr *mr, bool local)
 {
@@ -187,7 +200,6 @@ TEST_F_TIMEOUT(scale, revoke_ten_thousand, 600)
 	struct ibv_mr **mr = calloc(NUM_MRS, sizeof(*mr));
 	uint8_t *dev = map_vram(self, 0, NUM_MRS * PAGE + 3 * PAGE);
 	long revoked = count_revoked();
-	char reset[128];
 	double start;
 
 	ASSERT_NE(NULL, mr);
@@ -198,9 +210,8 @@ TEST_F_TIMEOUT(scale, revoke_ten_thousand, 600)
 		ASSERT_NE(NULL, mr[i]) TH_LOG("%u: %s", i, strerror(errno));
 	}
 
-	snprintf(reset, sizeof(reset), "/sys/bus/pci/devices/%s/reset", getenv("VRAM_BDF"));
 	start = now();
-	ASSERT_EQ(0, write_file(reset, "1"));
+	ASSERT_EQ(0, reset_exporter());
 	TH_LOG("revoked within %.1f s", now() - start);
 	EXPECT_LT(now() - start, REVOKE_S);
 	EXPECT_EQ(revoked + NUM_MRS, count_revoked());
@@ -221,6 +232,53 @@ TEST_F_TIMEOUT(scale, revoke_ten_thousand, 600)
 	ASSERT_EQ(0, ibv_dereg_mr(mr[0]));
 	free(mr);
 	munmap(dev, NUM_MRS * PAGE + 3 * PAGE);
+}
+
+static uint32_t key_index(const struct ibv_mr *mr)
+{
+	return mr->rkey >> SIMHCA_KEY_INDEX_SHIFT;
+}
+
+/*
+ * The key of a revoked region belongs to it until it is deregistered: nobody else gets it, even
+ * though there is no other one left. For a guest with few keys.
+ */
+TEST_F_TIMEOUT(scale, revoked_key_is_not_reused, 120)
+{
+	uint8_t *dev = map_vram(self, 0, PAGE);
+	struct ibv_mr *revoked, *mr[FEW_KEYS];
+	struct ibv_device_attr attr;
+	uint32_t index, key;
+	int n = 0;
+
+	ASSERT_NE(MAP_FAILED, dev);
+	ASSERT_EQ(0, ibv_query_device(self->pair.ctx, &attr));
+	ASSERT_EQ(FEW_KEYS, attr.max_mr);
+	revoked = ibv_reg_mr(self->pair.pd, dev, PAGE, RC_PAIR_ALL);
+	ASSERT_NE(NULL, revoked);
+	index = key_index(revoked);
+	key = revoked->rkey;
+	ASSERT_EQ(0, reset_exporter());
+
+	/* Two have keys: this, and the one that is for moving data. */
+	while (n < FEW_KEYS && (mr[n] = ibv_reg_mr(self->pair.pd, self->host, MIB, RC_PAIR_ALL))) {
+		ASSERT_NE(index, key_index(mr[n]));
+		n++;
+	}
+	ASSERT_EQ(FEW_KEYS - 2, n);
+	EXPECT_TRUE(fenced(self, dev, revoked, false));
+	EXPECT_TRUE(fenced(self, dev, revoked, true));
+
+	/* Then it is free, but the old key still is none. */
+	ASSERT_EQ(0, ibv_dereg_mr(revoked));
+	mr[n] = ibv_reg_mr(self->pair.pd, self->host, MIB, RC_PAIR_ALL);
+	ASSERT_NE(NULL, mr[n]) TH_LOG("%s", strerror(errno));
+	EXPECT_EQ(index, key_index(mr[n]));
+	EXPECT_NE(key, mr[n]->rkey);
+	for (int i = 0; i <= n; i++) {
+		ASSERT_EQ(0, ibv_dereg_mr(mr[i]));
+	}
+	munmap(dev, PAGE);
 }
 
 /* One region of more than 8 GiB, with bytes left out at both ends, and one inside of it */
