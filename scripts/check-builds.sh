@@ -21,12 +21,8 @@ touched_sources() {
 	} | grep '\.c$' | sort -u
 }
 
-# touched_targets SKIP: them as targets for make, but for files that match the extended regular expression SKIP. Providers
-# are large: of those only the files themselves, of anything else the whole folder.
-touched_targets() {
-	touched_sources | grep -vE "$1" |
-		sed -E '/^drivers\/infiniband\/(hw|sw)\//s/\.c$/.o/; t; s|[^/]*$||' | sort -u
-}
+# touched_targets SKIP: their objects, but for files that match the extended regular expression SKIP.
+touched_targets() { touched_sources | grep -vE "$1" | sed 's/\.c$/.o/'; }
 
 providers_modules() { sed -E 's/[[:space:]]*(#.*)?$//; /^$/d' "$kernel_configs/providers.modules"; }
 
@@ -54,10 +50,11 @@ check_exports() {
 # What the series changes is built in, and the modules, but not the kernel around them nor the network drivers below them:
 # the kernels of the guests are built as a whole. With this vmlinux.o modpost knows the namespaces of its exports.
 build_providers() {
+	local modules
+	mapfile -t modules < <(providers_modules)
 	kernel_config providers "$kernel_configs/providers.config"
 	kernel_make providers drivers/dma-buf/ drivers/pci/
-	(cd "$providers" && ld -r -o vmlinux.o --whole-archive drivers/{dma-buf,pci}/built-in.a && rm -f $(providers_modules))
-	mapfile -t modules < <(providers_modules)
+	(cd "$providers" && ld -r -o vmlinux.o --whole-archive drivers/{dma-buf,pci}/built-in.a && rm -f "${modules[@]}")
 	kernel_make providers KBUILD_MODPOST_WARN=1 "${modules[@]}"
 	check_modules
 	check_exports
