@@ -444,7 +444,7 @@ class Guest:
             return sockets
         argv = [self.args.simhcad]
         for i, path in enumerate(sockets):
-            argv += ["--hca", f"socket={path},mac={mac(i)}" + (f",max-mr={self.args.max_mr}" if self.args.max_mr else "")]
+            argv += ["--hca", f"socket={path},mac={mac(i)}" + (f",max-mr={self.args.max_mr}" if self.args.max_mr is not None else "")]
         log = self.dirs.out + "/simhcad.log"
         self.simhcad = spawn(argv, log)
         deadline = time.monotonic() + 10
