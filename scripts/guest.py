@@ -112,7 +112,7 @@ def parse_args(argv):
     p.add_argument("--hcas", metavar="N", type=int, default=1, help="simulated HCAs, simhca0.. (default 1)")
     p.add_argument("--max-mr", metavar="N", type=int, help="memory regions that an HCA can have (default 1048575)")
     p.add_argument("--no-p2p", action="store_true", help="boot with the feature switched off (ib_core.umem_p2p=0 p2pdma_buf.importers=off)")
-    p.add_argument("--debug", action="store_true", 
+    p.add_argument("--debug", action="store_true",
                    help="kernel with lockdep, KASAN, UBSAN, DMA-API debug, fault injection and the KUnit suites")
     p.add_argument("--leaks", action="store_true",
                    help="--debug, and kmemleak looks for lost memory at the end; slower")
