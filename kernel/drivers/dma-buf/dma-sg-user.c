@@ -15,7 +15,8 @@
  * The lists hold the buffers, not the VMAs: munmap() and the like do not matter
  * to a device once it has its list. When the exporter wants a buffer back, the
  * users of lists that can be revoked stop their devices, and the buffer is
- * unmapped at once; the others keep what they have until they give it back.
+ * unmapped at once; the others, and those that could not stop, keep what they have
+ * until they give it back.
  */
 #define pr_fmt(fmt) "dma-sg-user: " fmt
 
@@ -35,7 +36,10 @@
  * struct dma_sg_attach - the attachment of a buffer to a device
  * @attach:	the attachment; its importer_priv points back here
  * @sgt:	mapping of the whole buffer, never modified; NULL before it is mapped
- *		and after it was revoked. Other lists join while it is not NULL
+ *		and after it was unmapped
+ * @revoked:	the exporter has taken the buffer back; @sgt is there still if a
+ *		device could not be stopped. Other lists join while it is mapped and
+ *		not revoked
  * @users:	the ranges of lists that lie in the buffer, each with a pin of its own
  *		while @sgt is not NULL
  *
@@ -44,6 +48,7 @@
 struct dma_sg_attach {
 	struct dma_buf_attachment *attach;
 	struct sg_table *sgt;
+	bool revoked;
 	struct list_head users;
 };
 
@@ -87,24 +92,33 @@ static struct dma_sg_list *to_dma_sg_list(struct dma_sg_table *table)
 /*
  * The exporter wants the buffer back. The devices are stopped one after the
  * other; then nobody uses the mapping any more.
+ *
+ * A device that could not be stopped keeps its addresses, or its accesses would
+ * go to whoever gets them next. What it does with the memory is then for the
+ * exporter to prevent, as with importers that are not told: dma_buf_unlink_sgt().
  */
 static void dma_sg_invalidate(struct dma_buf_attachment *attach)
 {
 	struct dma_sg_attach *shared = attach->importer_priv;
 	struct dma_sg_range *range;
+	bool stopped = true;
 
 	dma_resv_assert_held(attach->dmabuf->resv);
 
 	/* Not mapped yet, or revoked before. */
-	if (!shared->sgt)
+	if (!shared->sgt || shared->revoked)
 		return;
 
+	/* For sgl_dma_revoked() */
+	WRITE_ONCE(shared->revoked, true);
 	list_for_each_entry(range, &shared->users, user)
-		range->table->ops->revoke(range->table->priv);
+		if (range->table->ops->revoke(range->table->priv))
+			stopped = false;
+	if (!stopped)
+		return;
 
 	dma_buf_unmap_attachment(attach, shared->sgt, DMA_BIDIRECTIONAL);
-	/* For sgl_dma_revoked() */
-	WRITE_ONCE(shared->sgt, NULL);
+	shared->sgt = NULL;
 	list_for_each_entry(range, &shared->users, user)
 		dma_buf_unpin(attach);
 }
@@ -131,7 +145,7 @@ dma_sg_find_attach(struct dma_buf *dmabuf, struct device *dev,
 		struct dma_sg_attach *shared = attach->importer_priv;
 
 		if (attach->importer_ops == ops && attach->dev == dev &&
-		    shared->sgt)
+		    shared->sgt && !shared->revoked)
 			return shared;
 	}
 	return NULL;
@@ -202,7 +216,7 @@ static int dma_sg_get_attach(struct dma_sg_range *range, struct device *dev,
 	if (shared)
 		return ret;
 
-	own = kzalloc_obj(*own);
+	own = kzalloc_obj(*own, GFP_KERNEL_ACCOUNT);
 	if (!own)
 		return -ENOMEM;
 	INIT_LIST_HEAD(&own->users);
@@ -331,7 +345,7 @@ static int dma_sg_grow_ranges(struct dma_sg_table *table)
 		return 0;
 	ranges = kvrealloc(nr == 1 ? NULL : table->ranges,
 			   array_size(2 * (size_t)nr, sizeof(*ranges)),
-			   GFP_KERNEL);
+			   GFP_KERNEL_ACCOUNT);
 	if (!ranges)
 		return -ENOMEM;
 	if (nr == 1)
@@ -429,7 +443,7 @@ static int dma_sg_slice(const struct dma_sg_range *range,
 
 	dma_resv_lock(range->dmabuf->resv, NULL);
 	sgt = range->shared->sgt;
-	if (!sgt) {
+	if (range->shared->revoked) {
 		dma_resv_unlock(range->dmabuf->resv);
 		return -ENODEV;
 	}
@@ -489,7 +503,7 @@ static int dma_sg_make_entries(struct dma_sg_table *table)
 		return 0;
 	}
 
-	ret = sg_alloc_table(&table->sgt, nents, GFP_KERNEL);
+	ret = sg_alloc_table(&table->sgt, nents, GFP_KERNEL_ACCOUNT);
 	if (ret)
 		return ret;
 	/* Nothing for the CPU in here. */
@@ -526,7 +540,8 @@ static void dma_sg_free(struct dma_sg_table *table)
  * Every VMA in the range must belong to an exporter, see
  * &vm_operations_struct.p2p_buf; CPU page tables are not looked at. The mapping
  * is bidirectional, and pinned until sgl_dma_unmap(), or until it is revoked. It
- * is not charged to RLIMIT_MEMLOCK, as it is no memory of the system.
+ * is not charged to RLIMIT_MEMLOCK, as it is no memory of the system; the list is
+ * charged to the memory cgroup of current.
  *
  * Context: process context, may sleep. Takes the VMA lock, or the mmap_lock, and
  * the reservation locks of the buffers, one after the other, never two at once.
@@ -555,7 +570,7 @@ struct dma_sg_table *sgl_dma_map_user(struct device *dev, unsigned long addr,
 
 	might_sleep();
 
-	list = kzalloc_obj(*list);
+	list = kzalloc_obj(*list, GFP_KERNEL_ACCOUNT);
 	if (!list)
 		return ERR_PTR(-ENOMEM);
 	table = &list->table;
@@ -705,7 +720,7 @@ bool sgl_dma_revoked(const struct dma_sg_table *table)
 	for (i = 0; i < table->nr_ranges; i++) {
 		const struct dma_sg_attach *shared = table->ranges[i].shared;
 
-		if (!READ_ONCE(shared->sgt) ||
+		if (READ_ONCE(shared->revoked) ||
 		    READ_ONCE(shared->attach->unlinked))
 			return true;
 	}

@@ -14,16 +14,19 @@ struct dma_sg_range;
 
 /**
  * struct dma_sg_ops - what the user of a list does when it is taken away
- * @revoke:	stop all access through the list; when this returns the device does
+ * @revoke:	stop all access through the list; when this returns 0 the device does
  *		not touch the memory any more. The list stays allocated, but its
- *		addresses may come to mean something else. May be called several
- *		times for one list, from the moment sgl_dma_map_user() is called until
- *		sgl_dma_unmap() returns. Called under the reservation lock of a
- *		buffer: it may sleep for bounded time and allocate memory, but takes
- *		no other reservation lock, and no lock of an mm.
+ *		addresses may come to mean something else. When it returns an error,
+ *		the device could not be stopped: the addresses stay its own until
+ *		sgl_dma_unmap(), and the exporter may let the IOMMU stop it. May be
+ *		called several times for one list, once for each buffer, from the
+ *		moment sgl_dma_map_user() is called until sgl_dma_unmap() returns.
+ *		Called under the reservation lock of a buffer: it may sleep for
+ *		bounded time and allocate memory, but takes no other reservation lock,
+ *		and no lock of an mm.
  */
 struct dma_sg_ops {
-	void (*revoke)(void *priv);
+	int (*revoke)(void *priv);
 };
 
 /**

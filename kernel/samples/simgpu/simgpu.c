@@ -99,7 +99,7 @@ struct simgpu {
  *	rest is protected by the reservation lock
  * @nr_pins: while not 0, the content stays where it is
  * @nr_lasting: mappings for DMA that last until their importer ends them: all but
- *	those that simgpu_can_cut_off()
+ *	those that simgpu_can_cut_off(), or that were cut off
  * @revoked: for good. Written under the reservation lock
  * @idle: completed when @nr_lasting is 0 after the revocation
  */
@@ -126,11 +126,13 @@ struct simgpu_buf {
  *	there is one, but an importer may make a new one before it unmaps the old
  * @sgt: what the importer got
  * @dir: direction of the DMA
+ * @lasting: counted in simgpu_buf::nr_lasting
  */
 struct simgpu_mapping {
 	struct simgpu_mapping *next;
 	struct sg_table *sgt;
 	enum dma_data_direction dir;
+	bool lasting;
 };
 
 /**
@@ -245,16 +247,30 @@ static bool simgpu_can_cut_off(struct dma_buf_attachment *attach,
 	return !dma_buf_attach_revocable(attach) && dma_buf_sgt_has_iova(sgt);
 }
 
-/* From now on these mappings lead nowhere. They stay allocated until unmap. */
-static void simgpu_cut_off_importers(struct simgpu_buf *buf)
+/*
+ * From now on these mappings lead nowhere. They stay allocated until unmap. With
+ * @late also those of importers that listen, but did not unmap: their devices may
+ * not have stopped.
+ */
+static void simgpu_cut_off_importers(struct simgpu_buf *buf, bool late)
 {
 	struct dma_buf_attachment *attach;
 	struct simgpu_mapping *map;
 
-	list_for_each_entry(attach, &buf->dmabuf->attachments, node)
-		for (map = attach->priv; map; map = map->next)
-			if (simgpu_can_cut_off(attach, map->sgt))
-				dma_buf_unlink_sgt(attach, map->sgt, map->dir);
+	list_for_each_entry(attach, &buf->dmabuf->attachments, node) {
+		if (!late && dma_buf_attach_revocable(attach))
+			continue;
+		for (map = attach->priv; map; map = map->next) {
+			if (dma_buf_unlink_sgt(attach, map->sgt, map->dir) ||
+			    !map->lasting)
+				continue;
+			map->lasting = false;
+			buf->nr_lasting--;
+		}
+	}
+
+	if (!buf->nr_lasting)
+		complete_all(&buf->idle);
 }
 
 /*
@@ -274,13 +290,15 @@ static void simgpu_revoke(struct simgpu_buf *buf)
 	WRITE_ONCE(buf->revoked, true);
 	simgpu_zap(buf);
 	simgpu_stop_importers(buf);
-	simgpu_cut_off_importers(buf);
-	if (!buf->nr_lasting)
-		complete_all(&buf->idle);
+	simgpu_cut_off_importers(buf, false);
 	dma_resv_unlock(resv);
 
-	while (!wait_for_completion_timeout(&buf->idle, 10 * HZ))
+	while (!wait_for_completion_timeout(&buf->idle, 10 * HZ)) {
 		pci_warn(buf->gpu->pdev, "waiting for a peer device to unmap a buffer\n");
+		dma_resv_lock(resv, NULL);
+		simgpu_cut_off_importers(buf, true);
+		dma_resv_unlock(resv);
+	}
 
 	dma_resv_lock(resv, NULL);
 	swap(buf->frags, frags);
@@ -472,7 +490,8 @@ static struct sg_table *simgpu_buf_map(struct dma_buf_attachment *attach,
 		goto err_free;
 	}
 
-	if (!simgpu_can_cut_off(attach, sgt))
+	map->lasting = !simgpu_can_cut_off(attach, sgt);
+	if (map->lasting)
 		buf->nr_lasting++;
 	map->sgt = sgt;
 	map->dir = dir;
@@ -500,9 +519,9 @@ static void simgpu_buf_unmap(struct dma_buf_attachment *attach,
 		link = &(*link)->next;
 	map = *link;
 	*link = map->next;
+	lasting = map->lasting;
 	kfree(map);
 
-	lasting = !simgpu_can_cut_off(attach, sgt);
 	dma_buf_free_sgt(attach, sgt, dir);
 	if (lasting && !--buf->nr_lasting && buf->revoked)
 		complete_all(&buf->idle);

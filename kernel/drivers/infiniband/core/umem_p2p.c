@@ -97,9 +97,10 @@ struct umem_p2p_piece {
 /**
  * struct ib_umem_p2p - a umem in device memory, or in part in device memory
  * @umem:	the umem. Its list is that of the only piece, or all pieces' in one
- * @lock:	protects @revoked, @revoke and @priv; taken under the reservation
- *		locks of the buffers the umem lies in
+ * @lock:	protects @revoked, @revoke_err, @revoke and @priv; taken under the
+ *		reservation locks of the buffers the umem lies in
  * @revoked:	an exporter has taken its memory back
+ * @revoke_err:	why the HCA could not be stopped then, or 0
  * @revoke:	provider's hook, or NULL
  * @priv:	argument of @revoke
  * @joined:	the list is not that of the only piece
@@ -110,7 +111,8 @@ struct ib_umem_p2p {
 	struct ib_umem umem;
 	struct mutex lock;	/* serialises revocation and the provider */
 	bool revoked;
-	void (*revoke)(void *priv);
+	int revoke_err;
+	int (*revoke)(void *priv);
 	void *priv;
 	bool joined;
 	unsigned int nr_pieces;
@@ -127,7 +129,7 @@ static void umem_p2p_count(struct ib_device *device, enum ib_p2p_stat stat)
 	atomic_long_inc(&device->p2p_stats[stat]);
 }
 
-static void umem_p2p_revoke(void *priv)
+static int umem_p2p_revoke(void *priv)
 {
 	struct ib_umem_p2p *p2p = priv;
 
@@ -135,12 +137,17 @@ static void umem_p2p_revoke(void *priv)
 
 	/* One of its buffers was enough for all of it. */
 	if (p2p->revoked)
-		return;
+		return p2p->revoke_err;
 	WRITE_ONCE(p2p->revoked, true);
-	if (p2p->revoke)
-		p2p->revoke(p2p->priv);
+	/* There is no key yet, or no more. */
+	if (!p2p->revoke)
+		return 0;
+	p2p->revoke_err = p2p->revoke(p2p->priv);
+	if (p2p->revoke_err)
+		return p2p->revoke_err;
 	umem_p2p_count(p2p->umem.ibdev, IB_P2P_STAT_REVOKED);
 	trace_umem_p2p_revoke(&p2p->umem);
+	return 0;
 }
 
 static const struct dma_sg_ops umem_p2p_ops = {
@@ -167,7 +174,7 @@ static struct ib_umem_p2p *umem_p2p_alloc(const struct umem_p2p_req *req,
 {
 	struct ib_umem_p2p *p2p;
 
-	p2p = kvzalloc_flex(*p2p, pieces, nr_pieces);
+	p2p = kvzalloc_flex(*p2p, pieces, nr_pieces, GFP_KERNEL_ACCOUNT);
 	if (!p2p)
 		return ERR_PTR(-ENOMEM);
 	p2p->nr_pieces = nr_pieces;
@@ -251,7 +258,7 @@ static int umem_p2p_join(struct ib_umem_p2p *p2p)
 			return -EINVAL;
 	}
 
-	ret = sg_alloc_table(sgt, nents, GFP_KERNEL);
+	ret = sg_alloc_table(sgt, nents, GFP_KERNEL_ACCOUNT);
 	if (ret)
 		return ret;
 	/* The pages of the pinned pieces are not for the user of this list. */
@@ -501,6 +508,26 @@ void ib_umem_p2p_release(struct ib_umem *umem)
 }
 
 /**
+ * ib_umem_p2p_refuse - release a umem that was revoked before there was a key
+ * @umem:	from ib_umem_p2p_get(), not locked
+ *
+ * Context: process context, may sleep.
+ *
+ * Return: ERR_PTR(%-ENODEV)
+ */
+struct ib_umem *ib_umem_p2p_refuse(struct ib_umem *umem)
+{
+	const struct umem_p2p_req req = {
+		.device = umem->ibdev,
+		.addr = umem->address,
+		.size = umem->length,
+	};
+
+	ib_umem_p2p_release(umem);
+	return umem_p2p_refuse(&req, -ENODEV, IB_UVERBS_P2P_REASON_GONE);
+}
+
+/**
  * ib_umem_p2p_lock - exclude revocation
  * @umem:	from ib_umem_p2p_get()
  */
@@ -525,7 +552,7 @@ void ib_umem_p2p_unlock(struct ib_umem *umem)
  * @priv:	its argument
  */
 void ib_umem_p2p_set_revoke_locked(struct ib_umem *umem,
-				   void (*revoke)(void *priv), void *priv)
+				   int (*revoke)(void *priv), void *priv)
 {
 	struct ib_umem_p2p *p2p = to_ib_umem_p2p(umem);
 
@@ -582,8 +609,9 @@ int ib_umem_p2p_fill_res(struct sk_buff *msg, struct ib_umem *umem)
 }
 
 /* Nobody uses the list of a query. */
-static void umem_p2p_query_revoke(void *priv)
+static int umem_p2p_query_revoke(void *priv)
 {
+	return 0;
 }
 
 static const struct dma_sg_ops umem_p2p_query_ops = {
@@ -611,7 +639,7 @@ static void umem_p2p_query_owner(const struct umem_p2p_req *req,
 	info->bus = pdev->bus->number;
 	info->devfn = pdev->devfn;
 
-	if (req->device->needs_cpu_sgl)
+	if (req->device->needs_cpu_sgl || req->device->cc_dma_bounce)
 		goto out_put;
 	switch (pci_p2pdma_map_type(&provider, req->device->dma_device)) {
 	case PCI_P2PDMA_MAP_BUS_ADDR:
@@ -707,6 +735,13 @@ int ib_umem_p2p_query(struct ib_device *device, unsigned long addr, size_t size,
 		umem_p2p_query_owner(&req, runs.first, info);
 	}
 
+	/* In a CoCo guest, ib_umem_get_va() does not even look at the memory. */
+	if (device->cc_dma_bounce ||
+	    (device->needs_cpu_sgl && runs.device && !runs.reason)) {
+		info->reason = IB_UVERBS_P2P_REASON_CPU_DATA_PATH;
+		info->error = EOPNOTSUPP;
+		return 0;
+	}
 	if (runs.reason) {
 		info->reason = runs.reason;
 		info->error = EFAULT;
@@ -714,11 +749,6 @@ int ib_umem_p2p_query(struct ib_device *device, unsigned long addr, size_t size,
 	}
 	if (!runs.device)
 		return 0;
-	if (device->needs_cpu_sgl) {
-		info->reason = IB_UVERBS_P2P_REASON_CPU_DATA_PATH;
-		info->error = EOPNOTSUPP;
-		return 0;
-	}
 
 	ret = umem_p2p_query_map(&req, &info->segments);
 	if (!ret)

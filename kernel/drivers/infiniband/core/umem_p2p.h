@@ -21,10 +21,11 @@ struct ib_umem *ib_umem_p2p_get(struct ib_device *device, unsigned long addr,
 				size_t size, int access, int pin_err,
 				bool revocable);
 void ib_umem_p2p_release(struct ib_umem *umem);
+struct ib_umem *ib_umem_p2p_refuse(struct ib_umem *umem);
 void ib_umem_p2p_lock(struct ib_umem *umem);
 void ib_umem_p2p_unlock(struct ib_umem *umem);
 void ib_umem_p2p_set_revoke_locked(struct ib_umem *umem,
-				   void (*revoke)(void *priv), void *priv);
+				   int (*revoke)(void *priv), void *priv);
 bool ib_umem_p2p_revoked(struct ib_umem *umem);
 int ib_umem_p2p_fill_res(struct sk_buff *msg, struct ib_umem *umem);
 int ib_umem_p2p_query(struct ib_device *device, unsigned long addr, size_t size,
@@ -40,11 +41,17 @@ static inline struct ib_umem *ib_umem_p2p_get(struct ib_device *device,
 }
 
 static inline void ib_umem_p2p_release(struct ib_umem *umem) { }
+
+static inline struct ib_umem *ib_umem_p2p_refuse(struct ib_umem *umem)
+{
+	return ERR_PTR(-ENODEV);
+}
+
 static inline void ib_umem_p2p_lock(struct ib_umem *umem) { }
 static inline void ib_umem_p2p_unlock(struct ib_umem *umem) { }
 
 static inline void ib_umem_p2p_set_revoke_locked(struct ib_umem *umem,
-						 void (*revoke)(void *priv),
+						 int (*revoke)(void *priv),
 						 void *priv) { }
 
 static inline bool ib_umem_p2p_revoked(struct ib_umem *umem)

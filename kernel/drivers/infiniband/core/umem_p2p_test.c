@@ -42,6 +42,7 @@
  * @pinned:	pins there are
  * @mapped:	mappings there are
  * @maps:	mappings there ever were
+ * @invalidates: another buffer, invalidated when this one is attached
  */
 struct test_buf {
 	struct dma_buf *dmabuf;
@@ -50,6 +51,7 @@ struct test_buf {
 	size_t seg_len;
 	int attach_err, pin_err, map_err;
 	int attached, pinned, mapped, maps;
+	struct test_buf *invalidates;
 };
 
 /**
@@ -69,12 +71,21 @@ static u64 test_dma_addr(struct test_buf *buf, unsigned int seg)
 	return TEST_DMA_BASE + seg * (u64)(buf->seg_len + TEST_DMA_GAP);
 }
 
+static void test_invalidate(struct test_buf *buf)
+{
+	dma_resv_lock(buf->dmabuf->resv, NULL);
+	dma_buf_invalidate_mappings(buf->dmabuf);
+	dma_resv_unlock(buf->dmabuf->resv);
+}
+
 static int test_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *attach)
 {
 	struct test_buf *buf = dmabuf->priv;
 
 	if (buf->attach_err)
 		return buf->attach_err;
+	if (buf->invalidates)
+		test_invalidate(buf->invalidates);
 	buf->attached++;
 	return 0;
 }
@@ -662,29 +673,24 @@ static void sgl_owner(struct kunit *test)
 
 struct test_revoke {
 	struct test_buf *buf;
+	int err;
 	int calls;
 	int mapped;
 };
 
-static void test_revoke(void *priv)
+static int test_revoke(void *priv)
 {
 	struct test_revoke *revoke = priv;
 
 	dma_resv_assert_held(revoke->buf->dmabuf->resv);
 	revoke->calls++;
 	revoke->mapped = revoke->buf->mapped;
+	return revoke->err;
 }
 
 static const struct dma_sg_ops test_sg_ops = {
 	.revoke = test_revoke,
 };
-
-static void test_invalidate(struct test_buf *buf)
-{
-	dma_resv_lock(buf->dmabuf->resv, NULL);
-	dma_buf_invalidate_mappings(buf->dmabuf);
-	dma_resv_unlock(buf->dmabuf->resv);
-}
 
 static void sgl_revokes(struct kunit *test)
 {
@@ -735,6 +741,46 @@ static void sgl_revokes(struct kunit *test)
 	test_expect_idle(test, buf);
 }
 
+/* Addresses that a device may go on using stay its own. */
+static void sgl_revoke_fails(struct kunit *test)
+{
+	struct test_buf *buf = test_buf_new(test, 1, SZ_1M);
+	struct dma_sg_table *one, *two, *later;
+	struct test_revoke a = { .buf = buf };
+	struct test_revoke b = { .buf = buf, .err = -EIO };
+	struct device *dev = test_device(test);
+	unsigned long addr = test_space(test, SZ_1M);
+
+	test_mmap_rw(test, buf, addr, 0, SZ_1M);
+	one = sgl_dma_map_user(dev, addr, SZ_64K, true, &test_sg_ops, &a);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, one);
+	two = sgl_dma_map_user(dev, addr, SZ_64K, true, &test_sg_ops, &b);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, two);
+
+	test_invalidate(buf);
+	KUNIT_EXPECT_EQ(test, 1, a.calls);
+	KUNIT_EXPECT_EQ(test, 1, b.calls);
+	KUNIT_EXPECT_EQ(test, 1, buf->mapped);
+	KUNIT_EXPECT_EQ(test, 2, buf->pinned);
+	KUNIT_EXPECT_TRUE(test, sgl_dma_revoked(one));
+	KUNIT_EXPECT_TRUE(test, sgl_dma_revoked(two));
+	test_invalidate(buf);
+	KUNIT_EXPECT_EQ(test, 1, b.calls);
+
+	/* Nobody joins it. */
+	later = sgl_dma_map_user(dev, addr, SZ_64K, true, &test_sg_ops, &a);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, later);
+	KUNIT_EXPECT_EQ(test, 2, buf->mapped);
+	KUNIT_EXPECT_FALSE(test, sgl_dma_revoked(later));
+	sgl_dma_unmap(later);
+
+	sgl_dma_unmap(two);
+	KUNIT_EXPECT_EQ(test, 1, buf->mapped);
+	KUNIT_EXPECT_EQ(test, 1, buf->pinned);
+	sgl_dma_unmap(one);
+	test_expect_idle(test, buf);
+}
+
 /* A list that shares a mapping must not get around the exporter's no. */
 static void sgl_asks_again(struct kunit *test)
 {
@@ -766,6 +812,7 @@ static struct kunit_case sgl_test_cases[] = {
 	KUNIT_CASE(sgl_runs),
 	KUNIT_CASE(sgl_owner),
 	KUNIT_CASE(sgl_revokes),
+	KUNIT_CASE(sgl_revoke_fails),
 	KUNIT_CASE(sgl_asks_again),
 	{}
 };
@@ -799,6 +846,11 @@ static struct ib_device *test_ib_device(struct kunit *test)
 }
 
 static const int test_access = IB_ACCESS_LOCAL_WRITE | IB_ACCESS_REMOTE_WRITE;
+
+static long test_stat(struct ib_device *ibdev, enum ib_p2p_stat stat)
+{
+	return atomic_long_read(&ibdev->p2p_stats[stat]);
+}
 
 static void test_expect_umem_err(struct kunit *test, struct ib_umem *umem,
 				 int err)
@@ -1068,6 +1120,7 @@ static void umem_query(struct kunit *test)
 	unsigned long addr = test_space(test, SZ_256K);
 	const struct ib_uverbs_p2p_info *info;
 	struct ib_uverbs_p2p_info none;
+	size_t len;
 	int i;
 
 	test_mmap_rw(test, buf, addr, 0, SZ_128K);
@@ -1086,7 +1139,7 @@ static void umem_query(struct kunit *test)
 							  test_access),
 				     errs[i].err);
 		KUNIT_EXPECT_EQ(test, i + 1,
-				atomic_long_read(&ibdev->p2p_stats[IB_P2P_STAT_REFUSED]));
+				test_stat(ibdev, IB_P2P_STAT_REFUSED));
 	}
 	/* No answer is no reason. */
 	buf->map_err = -ENOMEM;
@@ -1104,23 +1157,38 @@ static void umem_query(struct kunit *test)
 	info = test_query(test, ibdev, addr, SZ_256K);
 	KUNIT_EXPECT_EQ(test, IB_UVERBS_P2P_REASON_NOT_MAPPED, info->reason);
 	KUNIT_EXPECT_EQ(test, 0, test_pinned_pages());
-	KUNIT_EXPECT_EQ(test, 0,
-			atomic_long_read(&ibdev->p2p_stats[IB_P2P_STAT_MAPPED]));
+	KUNIT_EXPECT_EQ(test, 0, test_stat(ibdev, IB_P2P_STAT_MAPPED));
+
+	/* A CoCo guest: it does not matter what is there. */
+	ibdev->cc_dma_bounce = 1;
+	i = buf->maps;
+	for (len = SZ_128K; len <= SZ_256K; len += SZ_64K) {
+		info = test_query(test, ibdev, addr, len);
+		KUNIT_EXPECT_EQ(test, IB_UVERBS_P2P_REASON_CPU_DATA_PATH,
+				info->reason);
+		KUNIT_EXPECT_EQ(test, EOPNOTSUPP, info->error);
+		test_expect_umem_err(test, ib_umem_get_mr(ibdev, addr, len,
+							  test_access),
+				     -EOPNOTSUPP);
+	}
+	KUNIT_EXPECT_EQ(test, i, buf->maps);
 	test_expect_idle(test, buf);
 }
 
 struct test_hook {
 	struct ib_umem *umem;
+	int err;
 	int calls;
 };
 
-static void test_hook(void *priv)
+static int test_hook(void *priv)
 {
 	struct test_hook *hook = priv;
 
 	hook->calls++;
 	KUNIT_EXPECT_TRUE(kunit_get_current_test(),
 			  ib_umem_p2p_revoked(hook->umem));
+	return hook->err;
 }
 
 static void umem_is_revoked(struct kunit *test)
@@ -1151,6 +1219,7 @@ static void umem_is_revoked(struct kunit *test)
 	test_invalidate(one);
 	KUNIT_EXPECT_EQ(test, 1, hook.calls);
 	KUNIT_EXPECT_EQ(test, 0, one->mapped);
+	KUNIT_EXPECT_EQ(test, 1, test_stat(ibdev, IB_P2P_STAT_REVOKED));
 	/* Not freed before the provider is done with it */
 	KUNIT_EXPECT_EQ(test, SZ_64K / PAGE_SIZE, test_pinned_pages());
 	ib_umem_release(umem);
@@ -1170,6 +1239,7 @@ static void umem_is_revoked(struct kunit *test)
 	test_invalidate(one);
 	KUNIT_EXPECT_EQ(test, 1, hook.calls);
 	KUNIT_EXPECT_TRUE(test, ib_umem_p2p_revoked(umem));
+	KUNIT_EXPECT_EQ(test, 1, test_stat(ibdev, IB_P2P_STAT_REVOKED));
 	ib_umem_release(umem);
 	test_expect_idle(test, one);
 
@@ -1184,6 +1254,63 @@ static void umem_is_revoked(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 1, hook.calls);
 }
 
+/* The HCA cannot be stopped, so none of the buffers is unmapped. */
+static void umem_revoke_fails(struct kunit *test)
+{
+	struct test_buf *one = test_buf_new(test, 1, SZ_64K);
+	struct test_buf *two = test_buf_new(test, 1, SZ_64K);
+	struct ib_device *ibdev = test_ib_device(test);
+	unsigned long addr = test_space(test, SZ_128K);
+	struct test_hook hook = { .err = -EIO };
+	struct ib_umem *umem;
+
+	test_mmap_rw(test, one, addr, 0, SZ_64K);
+	test_mmap_rw(test, two, addr + SZ_64K, 0, SZ_64K);
+	umem = ib_umem_get_mr_revocable_and_lock(ibdev, addr, SZ_128K,
+						 test_access);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, umem);
+	hook.umem = umem;
+	ib_umem_set_revoke_locked(umem, test_hook, &hook);
+	ib_umem_revoke_unlock(umem);
+
+	test_invalidate(one);
+	test_invalidate(two);
+	KUNIT_EXPECT_EQ(test, 1, hook.calls);
+	KUNIT_EXPECT_EQ(test, 1, one->mapped);
+	KUNIT_EXPECT_EQ(test, 1, two->mapped);
+	KUNIT_EXPECT_TRUE(test, ib_umem_p2p_revoked(umem));
+	KUNIT_EXPECT_EQ(test, 0, test_stat(ibdev, IB_P2P_STAT_REVOKED));
+	ib_umem_release(umem);
+	test_expect_idle(test, one);
+	test_expect_idle(test, two);
+}
+
+/* A buffer is taken back while the rest of the region is still being mapped. */
+static void umem_revoked_too_early(struct kunit *test)
+{
+	struct test_buf *one = test_buf_new(test, 1, SZ_64K);
+	struct test_buf *two = test_buf_new(test, 1, SZ_64K);
+	struct ib_device *ibdev = test_ib_device(test);
+	unsigned long addr = test_space(test, SZ_256K);
+	struct ib_umem *umem;
+
+	test_mmap_rw(test, one, addr, 0, SZ_64K);
+	test_mmap_ordinary(test, addr + SZ_64K, SZ_64K, PROT_READ | PROT_WRITE);
+	test_mmap_rw(test, two, addr + SZ_128K, 0, SZ_64K);
+	two->invalidates = one;
+	umem = ib_umem_get_mr_revocable_and_lock(ibdev, addr, 3 * SZ_64K,
+						 test_access);
+	test_expect_umem_err(test, umem, -ENODEV);
+	KUNIT_EXPECT_EQ(test, 1, one->maps);
+	KUNIT_EXPECT_EQ(test, 1, two->maps);
+	KUNIT_EXPECT_EQ(test, 0, test_stat(ibdev, IB_P2P_STAT_REGIONS));
+	KUNIT_EXPECT_EQ(test, 1, test_stat(ibdev, IB_P2P_STAT_REFUSED));
+	KUNIT_EXPECT_EQ(test, 0, test_stat(ibdev, IB_P2P_STAT_REVOKED));
+	KUNIT_EXPECT_EQ(test, 0, test_pinned_pages());
+	test_expect_idle(test, one);
+	test_expect_idle(test, two);
+}
+
 static struct kunit_case umem_test_cases[] = {
 	KUNIT_CASE(umem_of_device_memory),
 	KUNIT_CASE(umem_of_a_read_only_mapping),
@@ -1193,6 +1320,8 @@ static struct kunit_case umem_test_cases[] = {
 	KUNIT_CASE(umem_of_both),
 	KUNIT_CASE(umem_query),
 	KUNIT_CASE(umem_is_revoked),
+	KUNIT_CASE(umem_revoke_fails),
+	KUNIT_CASE(umem_revoked_too_early),
 	{}
 };
 

@@ -12,7 +12,7 @@
 #include <rdma/ib_umem.h>
 #include <rdma/ib_verbs.h>
 
-/* A region was made; @pieces of it are memory of one kind each. */
+/* Memory was mapped for a region; @pieces of it are memory of one kind each. */
 TRACE_EVENT(umem_p2p_map,
 	TP_PROTO(const struct ib_umem *umem, unsigned int pieces,
 		 bool revocable),
@@ -96,7 +96,7 @@ DEFINE_EVENT(umem_p2p_class, umem_p2p_revoke,
 	TP_PROTO(const struct ib_umem *umem),
 	TP_ARGS(umem));
 
-/* The region is given back. */
+/* The region is given back, or could not be made after all. */
 DEFINE_EVENT(umem_p2p_class, umem_p2p_unmap,
 	TP_PROTO(const struct ib_umem *umem),
 	TP_ARGS(umem));

@@ -96,7 +96,7 @@ static struct ib_umem *simhca_umem_get(struct ib_device *ibdev, const struct sim
 }
 
 /* The owner wants the memory back. Context: process, under the lock of the umem. */
-static void simhca_mem_revoke(void *priv)
+static int simhca_mem_revoke(void *priv)
 {
 	struct simhca_mr_mem *mem = priv;
 	struct simhca_dev *dev = to_sdev(mem->umem->ibdev);
@@ -111,6 +111,7 @@ static void simhca_mem_revoke(void *priv)
 		ibdev_dbg(&dev->ibdev, "MR %#x: fenced\n", mr->ibmr.lkey);
 	}
 	mutex_unlock(&mr->lock);
+	return 0;
 }
 
 /* Whoever gets memory tells the device, and then calls simhca_mem_publish() or _drop() */
