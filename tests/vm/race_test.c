@@ -11,6 +11,8 @@
 #include <linux/netlink.h>
 #include <pthread.h>
 #include <rdma/rdma_netlink.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "file.h"
 #include "holds.h"
 #include "kselftest_harness.h"
 #include "rc_pair.h"
@@ -28,6 +31,7 @@
 #define RW (PROT_READ | PROT_WRITE)
 #define WORKERS 2
 #define KEEP 8			/* regions that a registrar has open */
+#define MAPPERS 6		/* more than processors: one that waits for its turn has been stopped anywhere */
 #define USE 5			/* each of so many that it makes is used */
 
 FIXTURE(race) {
@@ -575,6 +579,106 @@ TEST_F_TIMEOUT(race, remove, 90)
 	ASSERT_NE(MAP_FAILED, self->eyes);
 	/* EFAULT: a device that was just found has its files before it has addresses. */
 	EXPECT_RACE(ENODEV, EFAULT);
+}
+
+/* ---- mappings alone ---- */
+
+FIXTURE(mappings) {
+	atomic_uint removed;	/* times that the device was removed */
+	atomic_uint seen;	/* mappings that were looked at then */
+	atomic_uint alive;	/* and could still be read */
+	atomic_ulong made;
+	atomic_bool stop;
+};
+
+FIXTURE_SETUP(mappings)
+{
+}
+
+FIXTURE_TEARDOWN(mappings)
+{
+}
+
+static __thread sigjmp_buf bus_error;
+
+static void on_bus_error(int signal)
+{
+	siglongjmp(bus_error, signal);
+}
+
+static bool readable(volatile uint8_t *dev)
+{
+	if (sigsetjmp(bus_error, 1))
+		return false;
+	(void)*dev;
+	return true;
+}
+
+/* Maps the BAR again and again. When the device is removed the last mapping is left, made before or meanwhile. */
+static void *mapper(void *arg)
+{
+	FIXTURE_DATA(mappings) *self = arg;
+	uint8_t *last = MAP_FAILED, *dev;
+	unsigned int removed = 0;
+	uint64_t size;
+	int fd = -1;
+
+	while (!atomic_load(&self->stop)) {
+		if (fd < 0)
+			fd = vram_open(O_RDWR, &size);
+		dev = fd < 0 ? MAP_FAILED : mmap(NULL, PAGE, RW, MAP_SHARED, fd, 0);
+		if (dev != MAP_FAILED) {
+			atomic_fetch_add(&self->made, 1);
+			if (last != MAP_FAILED)
+				munmap(last, PAGE);
+			last = dev;
+			continue;
+		}
+		/* A file of a device that is gone */
+		close(fd);
+		fd = -1;
+		if (removed == atomic_load(&self->removed))
+			continue;
+		removed = atomic_load(&self->removed);
+		if (last != MAP_FAILED) {
+			if (readable(last))
+				atomic_fetch_add(&self->alive, 1);
+			munmap(last, PAGE);
+			last = MAP_FAILED;
+		}
+		atomic_fetch_add(&self->seen, 1);
+	}
+	return NULL;
+}
+
+/* Whatever was mapped while the device was removed, nothing is readable after that. */
+TEST_F_TIMEOUT(mappings, remove, 90)
+{
+	struct sigaction action = { .sa_handler = on_bus_error };
+	const unsigned int rounds = 30;
+	pthread_t threads[MAPPERS];
+	char remove[PATH_MAX];
+
+	sigaction(SIGBUS, &action, NULL);
+	snprintf(remove, sizeof(remove), "/sys/bus/pci/devices/%s/remove", getenv("VRAM_BDF"));
+	for (int i = 0; i < MAPPERS; i++)
+		ASSERT_EQ(0, pthread_create(&threads[i], NULL, mapper, self));
+	for (unsigned int round = 1; round <= rounds; round++) {
+		unsigned long made = atomic_load(&self->made);
+
+		while (atomic_load(&self->made) < made + 4 * MAPPERS)
+			usleep(1000);
+		ASSERT_EQ(0, write_file(remove, "1"));
+		atomic_store(&self->removed, round);
+		while (atomic_load(&self->seen) < round * MAPPERS)
+			usleep(1000);
+		ASSERT_EQ(0, write_file("/sys/bus/pci/rescan", "1"));
+	}
+	atomic_store(&self->stop, true);
+	for (int i = 0; i < MAPPERS; i++)
+		pthread_join(threads[i], NULL);
+	printf("# %lu mappings\n", self->made);
+	EXPECT_EQ(0, self->alive);
 }
 
 TEST_HARNESS_MAIN

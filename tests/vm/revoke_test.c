@@ -48,8 +48,8 @@ enum action {
 	REMOVE, PROBE, RESET, UNPLUG,
 	/* of simgpu: one buffer by command, one that is in the way, all because the driver goes */
 	GPU_REVOKE, GPU_EVICT, GPU_UNBIND,
-	/* of the HCA */
-	HCA_UNBIND, HCA_REMOVE, HCA_RESET, HCA_UNPLUG,
+	/* of the HCA, the last one of all that is below the same root port */
+	HCA_UNBIND, HCA_REMOVE, HCA_RESET, HCA_UNPLUG, HCA_BUS_RESET,
 };
 
 enum end { DEREG, REREG, EXIT, KILL };
@@ -115,6 +115,8 @@ VARIANT(hca_unbind_probe, .actions = { HCA_UNBIND, PROBE }, .ends = { DEREG, EXI
 /* The ends of a guest: what was unplugged stays so. */
 VARIANT(unplug_hca_unplug, .actions = { UNPLUG, HCA_UNPLUG }, .ends = { DEREG, EXIT });
 VARIANT(hca_unplug_unplug, .actions = { HCA_UNPLUG, UNPLUG }, .ends = { DEREG, KILL });
+/* Below a switch: */
+VARIANT(bus_reset, .actions = { HCA_BUS_RESET }, .ends = { DEREG, KILL });
 VARIANT(gpu_revoke, .actions = { GPU_REVOKE }, .ends = { DEREG, REREG });
 VARIANT(gpu_evict, .actions = { GPU_EVICT }, .ends = { DEREG, KILL });
 VARIANT(gpu_unbind, .actions = { GPU_UNBIND }, .ends = { REREG, EXIT });
@@ -173,6 +175,22 @@ static int reset_by(const char *method, const char *bdf)
 	return write_device(bdf, "reset", "1");
 }
 
+/* Resets everything below the root port that the exporter is behind. */
+static int reset_below_root_port(void)
+{
+	char path[PATH_MAX], real[PATH_MAX], *port;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s", exporter_bdf());
+	if (!realpath(path, real))
+		return -errno;
+	/* /sys/devices/pci0000:00/PORT/... */
+	strtok_r(real + strlen("/sys/devices/"), "/", &port);
+	port = strtok_r(NULL, "/", &port);
+	if (!port || !strcmp(port, exporter_bdf()))
+		return -ENODEV;
+	return write_device(port, "reset_subordinate", "1");
+}
+
 static int act(FIXTURE_DATA(revoke) *self, enum action action)
 {
 	switch (action) {
@@ -199,6 +217,8 @@ static int act(FIXTURE_DATA(revoke) *self, enum action action)
 		return reset_by("flr", self->hca_bdf);
 	case HCA_UNPLUG:
 		return unplug_hca(self);
+	case HCA_BUS_RESET:
+		return reset_below_root_port();
 	default:
 		return -EINVAL;
 	}

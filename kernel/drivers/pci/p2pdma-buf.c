@@ -31,9 +31,12 @@
 #include <linux/list.h>
 #include <linux/mm.h>
 #include <linux/moduleparam.h>
+#include <linux/mutex.h>
 #include <linux/pci-p2pdma.h>
 #include <linux/pci.h>
+#include <linux/pfn.h>
 #include <linux/pm_runtime.h>
+#include <linux/rwsem.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/string.h>
@@ -113,6 +116,7 @@ struct pci_p2pdma_buf {
  * @dir: its direction
  * @written_off: the revocation does not wait for it: the IOMMU has cut the device
  *	off, or nothing can
+ * @awake: it keeps the device resumed
  *
  * Protected by the reservation lock.
  */
@@ -120,23 +124,41 @@ struct pci_p2pdma_buf_user {
 	struct sg_table *sgt;
 	enum dma_data_direction dir;
 	bool written_off;
+	bool awake;
 };
 
 /**
  * struct pci_p2pdma_bar - where a mapping of a BAR finds the BAR's DMA-buf
+ * @pdev: PCI device, not referenced: it owns this
+ * @nr: BAR number
  * @lock: protects the fields below
  * @dmabuf: the BAR's present DMA-buf, holding a reference, or NULL
  * @revoked: it was revoked, or could not be made while pci_dev::p2pdma_blocked;
  *	pci_p2pdma_buf_unblock() makes a new one
- *
- * pci_dev::p2pdma_bars is an array of these, one for each standard BAR. It lives
- * from the first mmap() until the PCI device is released, while a DMA-buf in it
- * keeps the PCI device: pci_p2pdma_buf_block() breaks the cycle.
  */
 struct pci_p2pdma_bar {
+	struct pci_dev *pdev;
+	int nr;
 	spinlock_t lock;	/* protects the fields below */
 	struct dma_buf *dmabuf;
 	bool revoked;
+};
+
+/**
+ * struct pci_p2pdma_bars - the standard BARs of a device, pci_dev::p2pdma_bars
+ * @revoking: held while DMA-bufs are revoked: who comes second, and finds none
+ *	left, waits for the first
+ * @faulting: held for read while PTEs of BARs are made, for write while they are
+ *	taken away
+ * @bar: the BARs
+ *
+ * It lives from the first mmap() until the PCI device is released, while a DMA-buf
+ * in it keeps the PCI device: pci_p2pdma_buf_block() breaks the cycle.
+ */
+struct pci_p2pdma_bars {
+	struct mutex revoking;		/* one revocation at a time */
+	struct rw_semaphore faulting;	/* PTEs against pci_dev::p2pdma_zapped */
+	struct pci_p2pdma_bar bar[PCI_STD_NUM_BARS];
 };
 
 /* A driver may move the BARs of its device, pci_resize_resource(). */
@@ -196,6 +218,7 @@ static int pci_p2pdma_buf_attach(struct dma_buf *dmabuf,
 		return -ENODEV;
 	}
 
+	user->awake = true;
 	attach->priv = user;
 	return 0;
 }
@@ -204,9 +227,11 @@ static void pci_p2pdma_buf_detach(struct dma_buf *dmabuf,
 				  struct dma_buf_attachment *attach)
 {
 	struct pci_p2pdma_buf *buf = dmabuf->priv;
+	struct pci_p2pdma_buf_user *user = attach->priv;
 
-	pm_runtime_put(&buf->pdev->dev);
-	kfree(attach->priv);
+	if (user->awake)
+		pm_runtime_put(&buf->pdev->dev);
+	kfree(user);
 }
 
 static int pci_p2pdma_buf_usable(struct pci_p2pdma_buf *buf,
@@ -314,6 +339,12 @@ static void pci_p2pdma_buf_unmap(struct dma_buf_attachment *attach,
 	user->sgt = NULL;
 	if (!user->written_off && !--buf->nr_mapped && buf->revoked)
 		complete_all(&buf->unmapped);
+
+	/* It may stay attached for long, and will never map again. */
+	if (buf->revoked && user->awake) {
+		pm_runtime_put(&buf->pdev->dev);
+		user->awake = false;
+	}
 }
 
 static void pci_p2pdma_buf_release(struct dma_buf *dmabuf)
@@ -375,21 +406,26 @@ static struct dma_buf *pci_p2pdma_buf_export(struct pci_dev *pdev, int bar)
 	return dmabuf;
 }
 
-static struct pci_p2pdma_bar *pci_p2pdma_get_bars(struct pci_dev *pdev)
+static struct pci_p2pdma_bars *pci_p2pdma_get_bars(struct pci_dev *pdev)
 {
-	struct pci_p2pdma_bar *bars, *old;
+	struct pci_p2pdma_bars *bars, *old;
 	int i;
 
 	bars = READ_ONCE(pdev->p2pdma_bars);
 	if (bars)
 		return bars;
 
-	bars = kzalloc_objs(*bars, PCI_STD_NUM_BARS);
+	bars = kzalloc_obj(*bars);
 	if (!bars)
 		return NULL;
 
-	for (i = 0; i < PCI_STD_NUM_BARS; i++)
-		spin_lock_init(&bars[i].lock);
+	mutex_init(&bars->revoking);
+	init_rwsem(&bars->faulting);
+	for (i = 0; i < PCI_STD_NUM_BARS; i++) {
+		bars->bar[i].pdev = pdev;
+		bars->bar[i].nr = i;
+		spin_lock_init(&bars->bar[i].lock);
+	}
 
 	/* Several processes may map their first BAR at the same time. */
 	old = cmpxchg(&pdev->p2pdma_bars, NULL, bars);
@@ -401,11 +437,26 @@ static struct pci_p2pdma_bar *pci_p2pdma_get_bars(struct pci_dev *pdev)
 	return bars;
 }
 
-/* Gives @bar a DMA-buf, if there may be one and there is none. */
-static void pci_p2pdma_fill_bar(struct pci_dev *pdev, int bar)
+/*
+ * A BAR that has no addresses: something else is there. And mmap() rounds the
+ * length of a BAR up to whole pages, and a small BAR can start in the middle of
+ * one. DMA must not do that: what else lies in that page belongs to somebody else.
+ */
+static bool pci_p2pdma_bar_fits(struct pci_dev *pdev, int bar)
 {
-	struct pci_p2pdma_bar *slot = &pdev->p2pdma_bars[bar];
+	return pci_resource_n(pdev, bar)->parent &&
+	       PAGE_ALIGNED(pci_resource_start(pdev, bar)) &&
+	       PAGE_ALIGNED(pci_resource_len(pdev, bar));
+}
+
+/* Gives a BAR its DMA-buf, if there may be one and there is none. */
+static void pci_p2pdma_fill_bar(struct pci_p2pdma_bar *slot)
+{
+	struct pci_dev *pdev = slot->pdev;
 	struct dma_buf *dmabuf;
+
+	if (!pci_p2pdma_bar_fits(pdev, slot->nr))
+		return;
 
 	scoped_guard(spinlock, &slot->lock) {
 		if (slot->dmabuf && pci_p2pdma_buf_in_place(slot->dmabuf->priv))
@@ -420,7 +471,7 @@ static void pci_p2pdma_fill_bar(struct pci_dev *pdev, int bar)
 	 * That can fail for want of memory. The mapping itself works without, so
 	 * do not fail the mmap(); the next one tries again.
 	 */
-	dmabuf = pci_p2pdma_buf_export(pdev, bar);
+	dmabuf = pci_p2pdma_buf_export(pdev, slot->nr);
 	if (IS_ERR(dmabuf))
 		return;
 
@@ -442,27 +493,17 @@ static void pci_p2pdma_fill_bar(struct pci_dev *pdev, int bar)
 /* Where p2p_buf() finds the DMA-buf of @bar; NULL if there is no such place. */
 static struct pci_p2pdma_bar *pci_p2pdma_get_bar(struct pci_dev *pdev, int bar)
 {
-	struct pci_p2pdma_bar *bars;
+	struct pci_p2pdma_bars *bars;
 
-	/* A BAR that has no addresses: something else is there. */
-	if (!pci_resource_n(pdev, bar)->parent)
-		return NULL;
-
-	/*
-	 * mmap() rounds the length of a BAR up to whole pages, and a small BAR
-	 * can start in the middle of one. DMA must not do that: what else lies
-	 * in that page belongs to somebody else.
-	 */
-	if (!PAGE_ALIGNED(pci_resource_start(pdev, bar)) ||
-	    !PAGE_ALIGNED(pci_resource_len(pdev, bar)))
+	if (!pci_p2pdma_bar_fits(pdev, bar))
 		return NULL;
 
 	bars = pci_p2pdma_get_bars(pdev);
 	if (!bars)
 		return NULL;
 
-	pci_p2pdma_fill_bar(pdev, bar);
-	return &bars[bar];
+	pci_p2pdma_fill_bar(&bars->bar[bar]);
+	return &bars->bar[bar];
 }
 
 static int pci_p2pdma_vma_p2p_buf(struct vm_area_struct *vma,
@@ -504,10 +545,79 @@ static int pci_p2pdma_vma_p2p_buf(struct vm_area_struct *vma,
 	return 0;
 }
 
-/* pci_phys_vm_ops with a DMA-buf behind it */
-static const struct vm_operations_struct pci_p2pdma_vm_ops = {
+/* Does @vma still show its BAR? */
+static bool pci_p2pdma_vma_in_place(struct vm_area_struct *vma)
+{
+	struct pci_p2pdma_bar *slot = vma->vm_private_data;
+	phys_addr_t paddr = PFN_PHYS(vma->vm_pgoff);
+
+	return !atomic_read(&slot->pdev->p2pdma_zapped) &&
+	       pci_p2pdma_bar_fits(slot->pdev, slot->nr) &&
+	       paddr >= pci_resource_start(slot->pdev, slot->nr) &&
+	       paddr + (vma->vm_end - vma->vm_start) - 1 <=
+	       pci_resource_end(slot->pdev, slot->nr);
+}
+
+/*
+ * Makes the PTEs of all that one page table covers: user space that touches a BAR
+ * goes on to touch what is beside.
+ */
+static vm_fault_t pci_p2pdma_vma_fault(struct vm_fault *vmf)
+{
+	struct vm_area_struct *vma = vmf->vma;
+	struct pci_p2pdma_bar *slot = vma->vm_private_data;
+	unsigned long first = max(ALIGN_DOWN(vmf->address, PMD_SIZE),
+				  vma->vm_start);
+	unsigned long left = min(PMD_SIZE - (first & ~PMD_MASK),
+				 vma->vm_end - first);
+	unsigned long pfn = vma->vm_pgoff - PHYS_PFN(vma->vm_start);
+	unsigned long addr;
+	vm_fault_t ret;
+
+	/* One that had all its PTEs from the start has lost them for good. */
+	if (!slot)
+		return VM_FAULT_SIGBUS;
+
+	guard(rwsem_read)(&slot->pdev->p2pdma_bars->faulting);
+
+	/* A driver that claims the BAR takes it from user space for good. */
+	if (!pci_p2pdma_vma_in_place(vma) ||
+	    iomem_is_exclusive(PFN_PHYS(pfn + PHYS_PFN(vmf->address))))
+		return VM_FAULT_SIGBUS;
+
+	ret = vmf_insert_pfn(vma, vmf->address, pfn + PHYS_PFN(vmf->address));
+	if (ret != VM_FAULT_NOPAGE)
+		return ret;
+
+	for (addr = first; addr < first + left; addr += PAGE_SIZE) {
+		if (vmf_insert_pfn(vma, addr, pfn + PHYS_PFN(addr)) !=
+		    VM_FAULT_NOPAGE)
+			break;
+	}
+
+	return VM_FAULT_NOPAGE;
+}
+
 #ifdef CONFIG_HAVE_IOREMAP_PROT
-	.access		= generic_access_phys,
+static int pci_p2pdma_vma_access(struct vm_area_struct *vma, unsigned long addr,
+				 void *buf, int len, int write)
+{
+	int ret;
+
+	/* generic_access_phys() finds the BAR by the PTE. */
+	ret = fixup_user_fault(vma->vm_mm, addr, write ? FAULT_FLAG_WRITE : 0,
+			       NULL);
+	if (ret)
+		return ret;
+
+	return generic_access_phys(vma, addr, buf, len, write);
+}
+#endif
+
+static const struct vm_operations_struct pci_p2pdma_vm_ops = {
+	.fault		= pci_p2pdma_vma_fault,
+#ifdef CONFIG_HAVE_IOREMAP_PROT
+	.access		= pci_p2pdma_vma_access,
 #endif
 	.p2p_buf	= pci_p2pdma_vma_p2p_buf,
 };
@@ -518,7 +628,12 @@ static const struct vm_operations_struct pci_p2pdma_vm_ops = {
  * @bar: number of the memory BAR
  * @vma: mapping just made by pci_mmap_resource_range() for a sysfs file
  *
- * Give @vma the operation p2p_buf(), and the BAR its DMA-buf if it has none.
+ * Give @vma the operation p2p_buf(), and the BAR its DMA-buf if it has none. Take
+ * the PTEs away again that pci_mmap_resource_range() has made: until mmap() ends,
+ * nobody finds @vma who wants to zap the BAR, and the file may be gone by then. A
+ * page fault makes them, which kernfs does not let happen without the file. (A
+ * private mapping that can be written to must have all PTEs from the start, and
+ * keeps them.)
  *
  * kernfs demands that all mappings of an open file have the same vm_ops, so every
  * mapping gets the operation, also one for which it can only fail: a private one
@@ -540,49 +655,68 @@ void pci_p2pdma_buf_mmap(struct pci_dev *pdev, int bar,
 
 	/* Also for a private mapping: pci_p2pdma_buf_zap() is to know of it. */
 	slot = pci_p2pdma_get_bar(pdev, bar);
-	if (vma->vm_flags & VM_MAYSHARE)
+	if (slot && (vma->vm_flags & VM_MAYSHARE)) {
 		vma->vm_private_data = slot;
+		zap_special_vma_range(vma, vma->vm_start,
+				      vma->vm_end - vma->vm_start);
+	}
 
 	vma->vm_ops = &pci_p2pdma_vm_ops;
+}
+
+/*
+ * The IOMMU stops the devices of those who do not unmap soon: of all, or of those
+ * only who were not told to. The addresses stay their own until they unmap.
+ * Returns whether that has stopped them.
+ */
+static bool pci_p2pdma_buf_write_off(struct dma_buf *dmabuf, bool all)
+{
+	struct pci_p2pdma_buf *buf = dmabuf->priv;
+	struct dma_buf_attachment *attach;
+	bool stopped = true;
+
+	dma_resv_assert_held(dmabuf->resv);
+
+	list_for_each_entry(attach, &dmabuf->attachments, node) {
+		struct pci_p2pdma_buf_user *user = attach->priv;
+
+		if (!user->sgt || user->written_off ||
+		    (!all && dma_buf_attach_revocable(attach)))
+			continue;
+		if (dma_buf_unlink_sgt(attach, user->sgt, user->dir))
+			stopped = false;
+		user->written_off = true;
+		buf->nr_mapped--;
+	}
+
+	return stopped;
 }
 
 static void pci_p2pdma_buf_revoke_one(struct dma_buf *dmabuf)
 {
 	struct pci_p2pdma_buf *buf = dmabuf->priv;
-	struct dma_buf_attachment *attach;
-	bool idle;
+	bool idle, stopped;
 
 	dma_resv_lock(dmabuf->resv, NULL);
 	WRITE_ONCE(buf->revoked, true);
 	dma_buf_invalidate_mappings(dmabuf);
 	idle = dma_resv_wait_timeout(dmabuf->resv, DMA_RESV_USAGE_BOOKKEEP,
 				     false, PCI_P2PDMA_BUF_REVOKE_TIMEOUT) > 0;
-
-	/*
-	 * Who was not told has no reason to unmap soon; the IOMMU stops its
-	 * device. The addresses stay its own until it unmaps.
-	 */
-	list_for_each_entry(attach, &dmabuf->attachments, node) {
-		struct pci_p2pdma_buf_user *user = attach->priv;
-
-		if (dma_buf_attach_revocable(attach) || !user->sgt)
-			continue;
-		if (dma_buf_unlink_sgt(attach, user->sgt, user->dir))
-			idle = false;
-		user->written_off = true;
-		buf->nr_mapped--;
-	}
-
+	stopped = pci_p2pdma_buf_write_off(dmabuf, false);
 	if (!buf->nr_mapped)
 		complete_all(&buf->unmapped);
 	dma_resv_unlock(dmabuf->resv);
 
 	/* Without the lock: an importer that did not unmap yet needs it. */
 	if (!wait_for_completion_timeout(&buf->unmapped,
-					 PCI_P2PDMA_BUF_REVOKE_TIMEOUT))
-		idle = false;
+					 PCI_P2PDMA_BUF_REVOKE_TIMEOUT)) {
+		dma_resv_lock(dmabuf->resv, NULL);
+		if (!pci_p2pdma_buf_write_off(dmabuf, true))
+			stopped = false;
+		dma_resv_unlock(dmabuf->resv);
+	}
 
-	if (!idle)
+	if (!idle || !stopped)
 		pci_err(buf->pdev, "BAR %d revoked, but a peer device still has it mapped for DMA\n",
 			buf->bar);
 }
@@ -610,7 +744,7 @@ static void pci_p2pdma_buf_revoke_one(struct dma_buf *dmabuf)
  */
 void pci_p2pdma_buf_block(struct pci_dev *pdev)
 {
-	struct pci_p2pdma_bar *bars;
+	struct pci_p2pdma_bars *bars;
 	struct dma_buf *dmabuf;
 	int i;
 
@@ -622,12 +756,16 @@ void pci_p2pdma_buf_block(struct pci_dev *pdev)
 	if (!bars)
 		return;
 
+	guard(mutex)(&bars->revoking);
+
 	for (i = 0; i < PCI_STD_NUM_BARS; i++) {
-		scoped_guard(spinlock, &bars[i].lock) {
-			dmabuf = bars[i].dmabuf;
+		struct pci_p2pdma_bar *slot = &bars->bar[i];
+
+		scoped_guard(spinlock, &slot->lock) {
+			dmabuf = slot->dmabuf;
 			if (dmabuf) {
-				bars[i].dmabuf = NULL;
-				bars[i].revoked = true;
+				slot->dmabuf = NULL;
+				slot->revoked = true;
 			}
 		}
 
@@ -650,7 +788,7 @@ void pci_p2pdma_buf_block(struct pci_dev *pdev)
  */
 void pci_p2pdma_buf_unblock(struct pci_dev *pdev)
 {
-	struct pci_p2pdma_bar *bars;
+	struct pci_p2pdma_bars *bars;
 	bool revoked;
 	int i;
 
@@ -663,11 +801,13 @@ void pci_p2pdma_buf_unblock(struct pci_dev *pdev)
 		return;
 
 	for (i = 0; i < PCI_STD_NUM_BARS; i++) {
+		struct pci_p2pdma_bar *slot = &bars->bar[i];
+
 		/* The lock: who still saw it blocked has said so in @revoked. */
-		scoped_guard(spinlock, &bars[i].lock)
-			revoked = bars[i].revoked;
+		scoped_guard(spinlock, &slot->lock)
+			revoked = slot->revoked;
 		if (revoked)
-			pci_p2pdma_fill_bar(pdev, i);
+			pci_p2pdma_fill_bar(slot);
 	}
 }
 
@@ -675,31 +815,53 @@ void pci_p2pdma_buf_unblock(struct pci_dev *pdev)
  * pci_p2pdma_buf_zap - take the BARs of a device away from user space
  * @pdev: PCI device
  *
- * What was mapped through sysfs, /proc/bus/pci or /dev/mem becomes SIGBUS for
- * good. For when the addresses become free for other devices; the caller sees to
- * it that nobody maps the BARs any more. BARs that share a page with something
- * else are left out. Nothing happens if no BAR was ever mapped through sysfs, and
- * with p2pdma_buf.importers=off.
+ * What was mapped through sysfs, /proc/bus/pci or /dev/mem becomes SIGBUS: for
+ * when the addresses become free for other devices. After pci_p2pdma_buf_unzap()
+ * mappings made through sysfs work again if the BAR is where it was.
+ *
+ * The caller sees to it that nobody maps the BARs in other ways any more. BARs
+ * that share a page with something else are left out. Nothing happens if no BAR
+ * was ever mapped through sysfs, and with p2pdma_buf.importers=off.
  *
  * Context: May sleep.
  */
 void pci_p2pdma_buf_zap(struct pci_dev *pdev)
 {
+	struct pci_p2pdma_bars *bars;
 	int i;
 
-	if (!READ_ONCE(pdev->p2pdma_bars))
+	atomic_inc(&pdev->p2pdma_zapped);
+	/* Whoever makes p2pdma_bars after it was looked for below sees that. */
+	smp_mb__after_atomic();
+
+	bars = READ_ONCE(pdev->p2pdma_bars);
+	if (!bars)
 		return;
 
-	for (i = 0; i < PCI_STD_NUM_BARS; i++) {
-		resource_size_t start = pci_resource_start(pdev, i);
-		resource_size_t len = pci_resource_len(pdev, i);
+	guard(rwsem_write)(&bars->faulting);
 
-		if (!(pci_resource_flags(pdev, i) & IORESOURCE_MEM) || !len ||
-		    !PAGE_ALIGNED(start) || !PAGE_ALIGNED(len))
+	for (i = 0; i < PCI_STD_NUM_BARS; i++) {
+		if (!(pci_resource_flags(pdev, i) & IORESOURCE_MEM) ||
+		    !pci_p2pdma_bar_fits(pdev, i))
 			continue;
 
-		unmap_mapping_range(iomem_get_mapping(), start, len, 1);
+		unmap_mapping_range(iomem_get_mapping(),
+				    pci_resource_start(pdev, i),
+				    pci_resource_len(pdev, i), 1);
 	}
+}
+
+/**
+ * pci_p2pdma_buf_unzap - give the BARs of a device back to user space
+ * @pdev: PCI device
+ *
+ * The counterpart of pci_p2pdma_buf_zap(), for when the addresses are settled.
+ *
+ * Context: Any.
+ */
+void pci_p2pdma_buf_unzap(struct pci_dev *pdev)
+{
+	atomic_dec(&pdev->p2pdma_zapped);
 }
 
 /**

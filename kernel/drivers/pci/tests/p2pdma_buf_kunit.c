@@ -155,7 +155,10 @@ static int importer_pin(struct importer *imp)
 	return ret;
 }
 
-/* mmap() of all of @bar, as far as the exporter can see it */
+/*
+ * mmap() of all of @bar, as far as the exporter can see it. It is not VM_PFNMAP: there
+ * are no PTEs to take away, nor an mm.
+ */
 static void fake_mmap(struct kunit *test, int bar, vm_flags_t flags)
 {
 	struct buf_test *ctx = test->priv;
@@ -166,7 +169,7 @@ static void fake_mmap(struct kunit *test, int bar, vm_flags_t flags)
 	vma->vm_end = VMA_START +
 		      PAGE_ALIGN(pci_resource_len(ctx->pdev, bar));
 	vma->vm_pgoff = pci_resource_start(ctx->pdev, bar) >> PAGE_SHIFT;
-	vm_flags_init(vma, flags | VM_IO | VM_PFNMAP);
+	vm_flags_init(vma, flags);
 
 	pci_p2pdma_buf_mmap(ctx->pdev, bar, vma);
 	KUNIT_ASSERT_NOT_NULL(test, vma->vm_ops);
