@@ -4,7 +4,7 @@
 Counts the instructions that the guest's kernel executes in ib_umem_get_mr() or its like and in the release, without the
 HCA's commands, so that a busy machine makes no difference; the least time that the whole calls took is told beside
 them. For a DMA-buf, its export and the close of the descriptor are counted, too. Goals that are missed are told; the
-status is 1 if it is not known why.
+status is 1 if it is not known why, or by more than what is known explains.
 
 Writes register.json, register.txt and register.svg to build/bench.
 """
@@ -235,10 +235,13 @@ FIRST_DEARER = (
     "more: some 1,000 instructions in which pinning is tried and fails (first, so that ordinary memory pays nothing for "
     "the feature), some 350 to find the owner of the address, and a list of its own beside that of the buffer, from which "
     "later MRs are made without mapping anything")
+# Measured: 1.69. More than this has another reason.
+FIRST_DEARER_MOST = 1.8
 
 
 def goals(rows):
-    """Name, value, limit, whether that is the least allowed and not the most, and what is known to stand against it."""
+    """Name, value, limit, whether that is the least allowed and not the most, and what is known to stand against it,
+    up to which value."""
     def size(kind, length, mr, guest):
         return rows.cost(series="size", kind=kind, bytes=length, mr=mr, guest=guest)
 
@@ -260,7 +263,7 @@ def goals(rows):
             yield f"{NAMES[kind]}: the {MRS:,}th MR to the 2nd{which}", number(kind, guest), 1.05, False, None
     for guest, which in (("plain", ""), ("iommu", ", IOMMU")):
         yield (f"{NAMES['device']}, 1st MR: to {NAMES['dma-buf']}, at worst{which}",
-               against_dmabuf(rows, guest, 1), 1.0, False, FIRST_DEARER)
+               against_dmabuf(rows, guest, 1), 1.0, False, (FIRST_DEARER, FIRST_DEARER_MOST))
         yield (f"{NAMES['device']}, later MRs: to {NAMES['dma-buf']}, at worst{which}",
                against_dmabuf(rows, guest, 2), 1.0, False, None)
     for mr, which in ((1, "1st MR"), (2, "later MRs")):
@@ -271,7 +274,8 @@ def goals(rows):
 
 def judge(rows):
     return [{"goal": name, "value": round(value, 4), "limit": limit, "at": "least" if least else "most",
-             "met": value >= limit if least else value <= limit, "known": known}
+             "met": value >= limit if least else value <= limit,
+             "known": known[0] if known and value <= known[1] else None}
             for name, value, limit, least, known in goals(rows)]
 
 
