@@ -8,10 +8,11 @@
  * page of its window must hold, and what every call may answer. At the end check_vram looks at
  * all of it from outside.
  *
- * Ends when OPERATIONS were done, and fails if that takes longer than SECONDS, or anything goes
- * wrong. Which operations a worker does, and on what, depends on SEED and on nothing else: each draws
- * the same number of random values whatever it finds. When memory is taken back, when the worker is
- * killed, and what others do at the same moment depends on time, too.
+ * Ends when OPERATIONS were done, with as much of what is to disturb them as enough() wants, and fails
+ * if that takes longer than SECONDS, or anything goes wrong. Which operations a worker does, and on
+ * what, depends on SEED and on nothing else: each draws the same number of random values whatever it
+ * finds. Where it is when memory is taken back, or when it is killed, and what others do at the same
+ * moment depends on time, too.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -39,6 +40,8 @@
 #define REGIONS 8
 #define BATCH 16		/* transfers at once */
 #define MAX_WORKERS 4
+#define APART 400		/* operations between two disturbances, on average */
+#define RESET 16		/* one of so many revocations is a reset */
 #define RW (PROT_READ | PROT_WRITE)
 
 enum op { OP_MAP, OP_UNMAP, OP_REGISTER, OP_DEREGISTER, OP_WRITE, OP_READ, OP_LOOK, OP_FORK, OP_REVOKE,
@@ -556,25 +559,49 @@ static bool ended_well(pid_t pid, int want)
 	return false;
 }
 
+/*
+ * Were the @operations disturbed? The least that is asked for is well below what to expect; a fast
+ * machine, whose workers do much while a device is reset, does more operations until it is there.
+ */
+static bool enough(struct shared *shared, unsigned long operations)
+{
+	return total(shared) >= operations &&
+	       atomic_load(&shared->count[OP_REVOKE]) >= operations / 1000 &&
+	       atomic_load(&shared->count[OP_KILL]) >= operations / 4000 &&
+	       atomic_load(&shared->revoked) >= operations / 500 &&
+	       atomic_load(&shared->refused) >= operations / 10000;
+}
+
+/* Until @end operations were done, or it is time to stop; false then. */
+static bool wait_operations(struct shared *shared, unsigned long end, double deadline)
+{
+	while (!atomic_load(&shared->stop)) {
+		if (now() > deadline) {
+			printf("stress: not all of it in time\n");
+			return false;
+		}
+		if (total(shared) >= end)
+			return true;
+		usleep(100);
+	}
+	return false;
+}
+
 /* Until there were @operations; false when something went wrong. */
 static bool disturb(struct shared *shared, pid_t *pids, unsigned int workers, unsigned long operations,
 		    double deadline)
 {
+	unsigned int life = 0, revocations = 0;
 	uint64_t random = random_start(1000, 0);
-	unsigned int life = 0;
 
-	while (total(shared) < operations) {
+	while (!enough(shared, operations)) {
 		unsigned int what = next_random(&random) % 32, nr = next_random(&random) % workers;
+		unsigned int wait = next_random(&random) % (2 * APART);
 
-		usleep(next_random(&random) % 800000);
-		if (atomic_load(&shared->stop))
+		if (!wait_operations(shared, total(shared) + wait, deadline))
 			return false;
-		if (now() > deadline) {
-			printf("stress: only %lu operations in time\n", total(shared));
-			return false;
-		}
 		if (what < 20) {
-			if (!take_back(shared, what < 1))
+			if (!take_back(shared, !(revocations++ % RESET)))
 				return false;
 		} else if (what < 28) {
 			kill(pids[nr], SIGKILL);
