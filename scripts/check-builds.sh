@@ -38,15 +38,9 @@ check_modules() {
 	return $missing
 }
 
-# check_exports: what the modules use of vmlinux.o is exported there.
+# check_exports: what the modules use of each other and of vmlinux.o is exported there.
 check_exports() {
-	local used symbols missing
-	used=$(cd "$providers" && providers_modules | xargs nm --undefined-only --no-sort | awk '/ U / { print $2 }' | sort -u)
-	symbols=$(nm "$providers/vmlinux.o")
-	missing=$(comm -12 <(awk '$2 ~ /[A-Z]/ && NF == 3 { print $3 }' <<<"$symbols" | sort -u) <(echo "$used") |
-		comm -23 - <(sed -nE 's/.* __export_symbol_//p' <<<"$symbols" | sort -u) | sed 's/^/not exported: /')
-	echo "$missing"
-	[[ -z $missing ]]
+	(cd "$providers" && providers_modules | xargs nm -A --no-sort vmlinux.o) | awk -f /src/scripts/exports.awk
 }
 
 # What the series changes is built in, and the modules, but not the kernel around them nor the network drivers below them:

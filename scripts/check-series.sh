@@ -1,7 +1,8 @@
 #!/bin/bash
 # check-series.sh [--no-build]: is the kernel series fit to send? Called by "./run check-series" in the root.
-# Builds after every patch, then checkpatch --strict, sparse and kernel-doc on all that is new. The tree is one of its
-# own, mounted where the usual one is: with the same paths ccache knows what was compiled before.
+# Compiles after every patch the folders in which the series changes sources (nothing is linked, but what their modules
+# use of each other must be exported), then checkpatch --strict, sparse and kernel-doc on all that is new. The tree is
+# one of its own, mounted where the usual one is: with the same paths ccache knows what was compiled before.
 # A patch is built again only when it, one before it or the overlay changed.
 set -euo pipefail
 
@@ -44,19 +45,30 @@ prepare_all() {
 }
 
 # Folders in which the series changes or brings sources, drivers/infiniband/ and the like: whoever uses what it changes
-# in headers is there. All of the tip is built by "./run check-builds providers".
+# in headers is there, as far as ${fragments[@]} ask for it.
 series_folders() {
 	{ printf '%s\n' "$@" | kernel_patched_files; kernel_overlay_files; } |
 		sed -nE 's|^(samples/).*\.c$|\1|p; t; s|^([^/]+/[^/]+/).*\.c$|\1|p' | sort -u
 }
 
-# build_after FOLDER PATCH...
+# check_exports FOLDER...: what the modules in these use of each other and of what is built in there is exported.
+check_exports() {
+	cd /src/build/kernel/series
+	{
+		find "$@" -maxdepth 1 -name built-in.a
+		find "$@" -maxdepth 1 -name modules.order -exec cat {} +
+	} | xargs nm -A --no-sort | awk -f /src/scripts/exports.awk
+}
+
+# build_after FOLDERS PATCH...
 build_after() {
 	local folders=$1
 	shift
 	prepare "$@"
 	# shellcheck disable=SC2086 # several targets
 	kernel_make series $folders
+	# shellcheck disable=SC2086 # several folders
+	check_exports $folders
 }
 
 build_every_patch() {
@@ -161,7 +173,7 @@ main() {
 	step series-kernel-doc "kernel-doc" \
 		check_reports kernel-doc sources_of kernel_doc_report "${patches[@]}"
 	if ((build)); then
-		say "check-series: ${#patches[@]} patches: each builds; checkpatch, sparse and kernel-doc are clean"
+		say "check-series: ${#patches[@]} patches: what each leaves compiles; checkpatch, sparse and kernel-doc are clean"
 	else
 		say "check-series: ${#patches[@]} patches: checkpatch, sparse and kernel-doc are clean (not built one by one)"
 	fi
