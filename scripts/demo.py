@@ -6,9 +6,11 @@ Debian's. A ratio below its goal is only told, as the machine may be busy.
 """
 
 import argparse
+import ctypes
+import fcntl
 import json
+import mmap
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -33,20 +35,22 @@ class Memory:
     """The guest's device memory, as the host sees it."""
 
     def __init__(self, path):
-        self.fd = os.open(path, os.O_RDWR)
+        with open(path, "r+b") as f:
+            self.bytes = mmap.mmap(f.fileno(), 0)
 
     def poison(self, ranges):
         for at, length in ranges:
-            os.pwrite(self.fd, bytes([POISON]) * length, at)
+            self.bytes[at:at + length] = bytes([POISON]) * length
         return True
 
     def same(self, ranges):
-        near, far = (os.pread(self.fd, length, at) for at, length in ranges)
+        near, far = (self.bytes[at:at + length] for at, length in ranges)
         return alike(near, far)
 
 
 def alike(near, far):
-    """Equal, and neither what was put there to be overwritten nor nothing."""
+    """perftest fills each end with random bytes of its own: equal means transferred, and all alike that the poison is
+    still there, at both ends, or nothing."""
     return near == far and len(near) > 0 and near.count(near[0]) < len(near)
 
 
@@ -153,15 +157,25 @@ def judge(rows, runs, dpkg):
     return wrong
 
 
-def warn_of_huge_pages():
-    """Both kinds of memory are shared memory of the host, in pages of one size unless it is told otherwise."""
-    try:
-        with open("/sys/kernel/mm/transparent_hugepage/shmem_enabled") as f:
-            setting = f.read()
-    except FileNotFoundError:
-        return
-    if "[never]" not in setting and "[advise]" not in setting:
-        say("demo: this host may put guest RAM into huge pages, but not the device memory: expect other ratios")
+def only_small_pages():
+    """Both kinds of memory are shared memory of the host, but whether it may be in huge pages is set for each by itself.
+    This forbids it to QEMU, the device process and this one, whose page faults make all of it."""
+    pr_set_thp_disable = 41
+    if ctypes.CDLL(None).prctl(pr_set_thp_disable, 1, 0, 0, 0):
+        sys.exit("demo: prctl(PR_SET_THP_DISABLE) fails")
+
+
+def clean_folder():
+    """OUT, without what the last demo left, and not while a guest runs in it."""
+    os.makedirs(OUT + "/.guest", exist_ok=True)
+    with open(OUT + "/.guest/lock", "w") as lock:  # scripts/guest.py has the same
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit("demo: another guest runs in build/demo")
+        for entry in os.scandir(OUT):
+            if entry.name != ".guest":
+                os.unlink(entry)
 
 
 def main():
@@ -171,9 +185,8 @@ def main():
     args = parser.parse_args()
 
     start = time.monotonic()
-    shutil.rmtree(OUT, ignore_errors=True)
-    os.makedirs(OUT)
-    warn_of_huge_pages()
+    clean_folder()
+    only_small_pages()
     say("== demo: a guest with the feature off")
     lines = guest(["--no-p2p"], "reg")
     say("== demo: measuring, about a minute")

@@ -2,5 +2,6 @@
 
 # Message sizes
 SIZES = (64 << 10, 1 << 20)
-# What the destination holds before a transfer
+# What both ends hold before perftest fills them: a run that transferred nothing is not taken for one by the bytes of the
+# last one.
 POISON = 0x5A
