@@ -23,12 +23,13 @@ function(p2p_guest_test)
 endfunction()
 
 # p2p_kunit_test(NAME name MUST_RUN tests... [OPTIONS run-guest-options...] [TIMEOUT seconds]): the KUnit suites, in a
-# fresh guest; these tests must not skip there.
+# fresh guest; these tests must not skip there. They have the alarms raised that are in the log of no other guest.
 function(p2p_kunit_test)
 	cmake_parse_arguments(PARSE_ARGV 0 T "" "NAME;TIMEOUT" "OPTIONS;MUST_RUN")
 	list(JOIN T_MUST_RUN "," must_run)
 	p2p_guest_test_command(command ${T_NAME} "${T_TIMEOUT}")
-	add_test(NAME vm.${T_NAME} COMMAND ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/kunit.sh ${must_run} ${command} ${T_OPTIONS})
+	add_test(NAME vm.${T_NAME} COMMAND ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/kunit.sh ${must_run} ${command} ${T_OPTIONS}
+		--allow-log "offset out of range" --allow-log "still has it mapped")
 	p2p_guest_test_properties(vm.${T_NAME} "${T_TIMEOUT}")
 endfunction()
 
