@@ -90,11 +90,10 @@ int holds_read(struct holds *now)
 	return ret;
 }
 
-/* Somebody else may have had a page pinned when @want was read: more is wrong, less is not. */
 static bool same(const struct holds *now, const struct holds *want)
 {
 	return now->buf_refs == want->buf_refs && now->attached == want->attached &&
-	       now->awake == want->awake && now->pinned <= want->pinned;
+	       now->awake == want->awake && now->pinned == want->pinned;
 }
 
 bool holds_settle(const struct holds *want)
