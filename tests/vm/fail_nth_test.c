@@ -68,7 +68,8 @@ FIXTURE(nth) {
 	struct buffer buf[2];
 	uint8_t *host;		/* LEN bytes to move data from */
 	struct ibv_mr *host_mr;
-	struct ibv_pd *other_pd;
+	struct rc_pair other;	/* QPs in another PD of the same context */
+	struct ibv_mr *other_host_mr;
 	struct holds before;
 	long pinned_before;
 };
@@ -266,6 +267,8 @@ static struct ibv_mr *buffer_reg(const struct buffer *buf, struct ibv_pd *pd)
 	return ibv_reg_mr(pd, buf->addr, LEN, RC_PAIR_ALL);
 }
 
+static uint32_t seed;
+
 /*
  * Writes through the HCA to both ends and the middle of @buf, and looks with the CPU. Returns the
  * status of the completion, or a negative errno.
@@ -273,7 +276,6 @@ static struct ibv_mr *buffer_reg(const struct buffer *buf, struct ibv_pd *pd)
 static int move(FIXTURE_DATA(nth) *self, const struct buffer *buf, struct ibv_mr *mr)
 {
 	static const size_t at[] = { 0, LEN / 2 - 2000, LEN - 3000 };
-	static uint32_t seed;
 	int ret;
 
 	for (size_t i = 0; i < sizeof(at) / sizeof(*at); i++) {
@@ -286,6 +288,21 @@ static int move(FIXTURE_DATA(nth) *self, const struct buffer *buf, struct ibv_mr
 			return -EBADMSG;
 	}
 	return 0;
+}
+
+/* The other way: reads through the HCA what the CPU wrote, in the other PD or the first. */
+static int fetch(FIXTURE_DATA(nth) *self, bool other, const struct buffer *buf, struct ibv_mr *mr)
+{
+	struct ibv_mr *host_mr = other ? self->other_host_mr : self->host_mr;
+	int ret;
+
+	pattern_fill(buf->addr + LEN / 2, 3000, ++seed);
+	memset(self->host, 0, 3000);
+	ret = rc_pair_rdma(other ? &self->other : &self->pair, IBV_WR_RDMA_READ, self->host,
+			   host_mr->lkey, 3000, buf->addr + LEN / 2, mr->rkey);
+	if (ret)
+		return ret;
+	return pattern_matches(self->host, 3000, seed) ? 0 : -EBADMSG;
 }
 
 /* Has the HCA no access (any more)? */
@@ -318,6 +335,33 @@ static bool nothing_held(FIXTURE_DATA(nth) *self)
 	ASSERT_TRUE(nothing_held(self)) TH_LOG("n = %u, pinned %ld kB, were %ld", nth, pinned_kb(), \
 						self->pinned_before)
 
+/* Another pair in another PD; the CQ is that of the first. */
+static int other_open(FIXTURE_DATA(nth) *self)
+{
+	struct ibv_qp_init_attr init = {
+		.send_cq = self->pair.cq, .recv_cq = self->pair.cq, .qp_type = IBV_QPT_RC,
+		.cap = { .max_send_wr = 1, .max_recv_wr = 1, .max_send_sge = 1, .max_recv_sge = 1 },
+	};
+
+	self->other = self->pair;
+	self->other.pd = ibv_alloc_pd(self->pair.ctx);
+	if (!self->other.pd)
+		return -errno;
+	for (int i = 0; i < 2; i++) {
+		self->other.qp[i] = ibv_create_qp(self->other.pd, &init);
+		if (!self->other.qp[i])
+			return -errno;
+	}
+	self->other_host_mr = ibv_reg_mr(self->other.pd, self->host, LEN, RC_PAIR_ALL);
+	return self->other_host_mr ? rc_pair_connect(&self->other) : -errno;
+}
+
+static int other_close(FIXTURE_DATA(nth) *self)
+{
+	return ibv_dereg_mr(self->other_host_mr) ?: ibv_destroy_qp(self->other.qp[0]) ?:
+	       ibv_destroy_qp(self->other.qp[1]) ?: ibv_dealloc_pd(self->other.pd);
+}
+
 /* ---- tests --------------------------------------------------------------------------------- */
 
 FIXTURE_VARIANT(nth) {
@@ -334,19 +378,18 @@ FIXTURE_SETUP(nth)
 	ASSERT_GE(self->nth, 0);
 	ASSERT_EQ(0, device_open(&self->dev, variant->simgpu));
 	ASSERT_EQ(0, rc_pair_open(&self->pair, NULL));
-	self->other_pd = ibv_alloc_pd(self->pair.ctx);
-	ASSERT_NE(NULL, self->other_pd);
 	self->host = mmap(NULL, LEN, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, self->host);
 	self->host_mr = ibv_reg_mr(self->pair.pd, self->host, LEN, RC_PAIR_ALL);
 	ASSERT_NE(NULL, self->host_mr);
+	ASSERT_EQ(0, other_open(self));
 }
 
 FIXTURE_TEARDOWN(nth)
 {
+	EXPECT_EQ(0, other_close(self));
 	EXPECT_EQ(0, ibv_dereg_mr(self->host_mr));
 	munmap(self->host, LEN);
-	EXPECT_EQ(0, ibv_dealloc_pd(self->other_pd));
 	rc_pair_close(&self->pair);
 	EXPECT_EQ(0, device_close(&self->dev, variant->simgpu));
 	close(self->nth);
@@ -511,7 +554,7 @@ static void rereg(struct __test_metadata *_metadata, FIXTURE_DATA(nth) *self,
 		errno = 0;
 		nth_arm(self->nth, n);
 		ret = ibv_rereg_mr(mr, change->flags,
-				   change->flags & IBV_REREG_MR_CHANGE_PD ? self->other_pd : NULL,
+				   change->flags & IBV_REREG_MR_CHANGE_PD ? self->other.pd : NULL,
 				   now->addr, LEN,
 				   change->flags & IBV_REREG_MR_CHANGE_ACCESS ? IBV_ACCESS_REMOTE_READ : 0);
 		err = errno;
@@ -525,6 +568,8 @@ static void rereg(struct __test_metadata *_metadata, FIXTURE_DATA(nth) *self,
 		}
 		if (change->flags & (IBV_REREG_MR_CHANGE_PD | IBV_REREG_MR_CHANGE_ACCESS)) {
 			ASSERT_TRUE(refused(self, now, mr));
+			ASSERT_EQ(0, fetch(self, change->flags & IBV_REREG_MR_CHANGE_PD, now, mr))
+				TH_LOG("n = %u", n);
 		} else {
 			ASSERT_EQ(0, move(self, now, mr)) TH_LOG("n = %u", n);
 		}

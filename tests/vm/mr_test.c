@@ -27,7 +27,7 @@
 /* Every test has a window of the device memory of its own. */
 #define WINDOW (4 * MIB)
 enum window { W_UNALIGNED, W_WHOLE, W_ADJACENT, W_RIGHTS, W_PLACES, W_MUNMAP, W_MEMLOCK, W_MPROTECT,
-	      W_MANY, W_RINGS, W_MIXED };
+	      W_MANY, W_RINGS, W_MIXED, W_REREG };
 
 #define AT(w) ((w) * WINDOW)
 
@@ -380,6 +380,39 @@ TEST_F(mr, refuses_access_the_mapping_does_not_give)
 	EXPECT_EQ(0, reg_errno(self->pair.pd, dev, MIB, 0));
 	munmap(dev, MIB);
 	close(ro);
+}
+
+/* A change that is refused before anything is changed */
+TEST_F(mr, refused_rereg_leaves_it_alone)
+{
+	const int trans = IBV_REREG_MR_CHANGE_TRANSLATION, access = IBV_REREG_MR_CHANGE_ACCESS;
+	uint8_t *old = map_vram(self->fd, AT(W_REREG), MIB, PROT_READ | PROT_WRITE, MAP_SHARED);
+	uint8_t *read_only = map_vram(self->fd, AT(W_RIGHTS), MIB, PROT_READ, MAP_SHARED);
+	uint8_t *hole = map_vram(self->fd, AT(W_RIGHTS), MIB, PROT_READ | PROT_WRITE, MAP_SHARED);
+	const struct { int flags; uint8_t *addr; int access, want; } changes[] = {
+		{ trans, hole, 0, EFAULT },
+		{ trans, read_only, 0, EACCES },
+		{ access, NULL, RC_PAIR_ALL | IBV_ACCESS_ZERO_BASED, EINVAL },
+		{ access, NULL, RC_PAIR_ALL | IBV_ACCESS_ON_DEMAND, EOPNOTSUPP },
+	};
+	struct ibv_mr *mr;
+
+	ASSERT_NE(MAP_FAILED, old);
+	ASSERT_NE(MAP_FAILED, read_only);
+	ASSERT_EQ(0, munmap(hole + MIB / 2, PAGE));
+	mr = ibv_reg_mr(self->pair.pd, old, MIB, RC_PAIR_ALL);
+	ASSERT_NE(NULL, mr);
+	for (size_t i = 0; i < sizeof(changes) / sizeof(*changes); i++) {
+		errno = 0;
+		EXPECT_NE(0, ibv_rereg_mr(mr, changes[i].flags, NULL, changes[i].addr,
+					  changes[i].addr ? MIB : 0, changes[i].access));
+		EXPECT_EQ(changes[i].want, errno) TH_LOG("change %zu", i);
+		ROUND_TRIP(mr, old, AT(W_REREG), MIB, 800 + i);
+	}
+	ASSERT_EQ(0, ibv_dereg_mr(mr));
+	munmap(old, MIB);
+	munmap(read_only, MIB);
+	munmap(hole, MIB);
 }
 
 TEST_F(mr, unprivileged_with_small_memlock)
