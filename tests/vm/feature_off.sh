@@ -1,10 +1,14 @@
 #!/bin/bash
-# ib_core.umem_p2p=0: every errno is that of the stock kernel.
+# feature_off.sh [--short]: ib_core.umem_p2p=0: every errno is that of the stock kernel. --short: of registrations on $HCA.
 . "$(dirname "$0")/lib.sh"
 
 [[ $(</sys/module/ib_core/parameters/umem_p2p) == N ]] || fail "the feature is on"
 host=$(host_memory)
-rdma link add rxe0 type rxe netdev "$(hca_netdev)"
+devices=("$HCA")
+if [[ ${1:-} != --short ]]; then
+	rdma link add rxe0 type rxe netdev "$(hca_netdev)"
+	devices+=(rxe0)
+fi
 
 # unprivileged BYTES CMD...: as nobody, who may lock BYTES of memory.
 unprivileged() {
@@ -13,7 +17,7 @@ unprivileged() {
 	prlimit --memlock="$bytes:$bytes" setpriv --reuid=65534 --regid=65534 --clear-groups -- "$@"
 }
 
-for device in "$HCA" rxe0; do
+for device in "${devices[@]}"; do
 	for bar in "$VRAM_RESOURCE" "${VRAM_RESOURCE}_wc"; do
 		for mapping in -- -p -r "-p -r"; do
 			# shellcheck disable=SC2086 # two options
@@ -28,7 +32,7 @@ done
 
 # The stock kernel looks at the limit first, whatever the memory is.
 chmod a+rw "$VRAM_RESOURCE" "$host" /dev/infiniband/uverbs*
-for device in "$HCA" rxe0; do
+for device in "${devices[@]}"; do
 	for file in "$VRAM_RESOURCE" "$host"; do
 		reg_as=(unprivileged 65536)
 		expect_reg ENOMEM "$device" "$file" 0 131072
@@ -40,6 +44,7 @@ for device in "$HCA" rxe0; do
 	expect_reg ok "$device" "$host"
 done
 reg_as=()
+[[ ${1:-} != --short ]] || exit 0
 
 ! ib_write_bw -d "$HCA" -s 65536 -n 10 --mmap="$VRAM_RESOURCE" >/tmp/server 2>&1 &
 server=$!

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
  * How long a memory region lives, whatever happens to the mapping and to the process it was made
- * from. Every test runs over device memory and over ordinary memory: what goes on and what ends is
- * the same for both.
+ * from. Every test runs over device memory, over ordinary memory, and what has to do with processes
+ * over both in one region: what goes on and what ends is the same.
  *
  * A region is asked by moving bytes through the HCA; a second mapping of the same memory, which
  * nothing happens to, tells where they went. What regions hold, as the kernel counts it, is the
@@ -44,22 +44,35 @@ struct talk {
 
 FIXTURE(lifetime) {
 	struct rc_pair pair;
-	int fd;			/* of the memory that regions are made in */
+	int fd;			/* of the device */
+	int memfd;		/* of ordinary memory */
+	size_t device;		/* so many of LEN bytes are device memory, the first ones */
 	uint8_t *eyes;		/* LEN bytes of it, as the CPU sees them */
 	uint8_t *host;		/* LEN bytes of ordinary memory, to move data from and to */
 	struct ibv_mr *host_mr;
 	struct talk *talk;
 	struct holds before;
-	bool device;
 	int hidden_errno;	/* of a registration that the mapping's protection forbids */
 };
 
 FIXTURE_VARIANT(lifetime) {
-	bool device;
+	size_t device;
 };
 
-FIXTURE_VARIANT_ADD(lifetime, device) { .device = true };
-FIXTURE_VARIANT_ADD(lifetime, ordinary) { .device = false };
+FIXTURE_VARIANT_ADD(lifetime, device) { .device = LEN };
+FIXTURE_VARIANT_ADD(lifetime, ordinary) { .device = 0 };
+FIXTURE_VARIANT_ADD(lifetime, mixed) { .device = LEN / 2 };
+
+/* All of the memory once more */
+static uint8_t *map(FIXTURE_DATA(lifetime) *self)
+{
+	uint8_t *at = mmap(NULL, LEN, RW, MAP_SHARED, self->memfd, 0);
+
+	if (at != MAP_FAILED && self->device &&
+	    mmap(at, self->device, RW, MAP_SHARED | MAP_FIXED, self->fd, 0) != at)
+		return MAP_FAILED;
+	return at;
+}
 
 FIXTURE_SETUP(lifetime)
 {
@@ -67,15 +80,12 @@ FIXTURE_SETUP(lifetime)
 
 	self->device = variant->device;
 	self->hidden_errno = variant->device ? EACCES : EFAULT;
-	if (variant->device) {
-		self->fd = vram_open(O_RDWR, &size);
-		ASSERT_GE(self->fd, 0);
-	} else {
-		self->fd = memfd_create("ordinary", MFD_CLOEXEC);
-		ASSERT_GE(self->fd, 0);
-		ASSERT_EQ(0, ftruncate(self->fd, LEN));
-	}
-	self->eyes = mmap(NULL, LEN, RW, MAP_SHARED, self->fd, 0);
+	self->fd = vram_open(O_RDWR, &size);
+	ASSERT_GE(self->fd, 0);
+	self->memfd = memfd_create("ordinary", MFD_CLOEXEC);
+	ASSERT_GE(self->memfd, 0);
+	ASSERT_EQ(0, ftruncate(self->memfd, LEN));
+	self->eyes = map(self);
 	ASSERT_NE(MAP_FAILED, self->eyes);
 	ASSERT_EQ(0, rc_pair_open(&self->pair, NULL));
 	if (getenv("RDMAV_FORK_SAFE"))
@@ -94,12 +104,16 @@ FIXTURE_TEARDOWN(lifetime)
 	EXPECT_TRUE(holds_settle(&self->before));
 	EXPECT_EQ(0, ibv_dereg_mr(self->host_mr));
 	rc_pair_close(&self->pair);
+	close(self->memfd);
 	close(self->fd);
 }
 
-static uint8_t *map(FIXTURE_DATA(lifetime) *self)
+/* Of @len bytes from @offset on: how many are device memory */
+static size_t device_part(FIXTURE_DATA(lifetime) *self, size_t offset, size_t len)
 {
-	return mmap(NULL, LEN, RW, MAP_SHARED, self->fd, 0);
+	if (offset >= self->device)
+		return 0;
+	return len < self->device - offset ? len : self->device - offset;
 }
 
 /*
@@ -124,7 +138,8 @@ static int moves(FIXTURE_DATA(lifetime) *self, struct rc_pair *pair, uint64_t ad
 		return ret;
 	if (!pattern_matches(self->host, len, seed + 1))
 		return -EBADMSG;
-	return self->device ? pattern_expect(offset, len, seed + 1) : 0;
+	len = device_part(self, offset, len);
+	return len ? pattern_expect(offset, len, seed + 1) : 0;
 }
 
 /* All of a region of the test's own, whole and then in a part that is not aligned to anything */
@@ -614,12 +629,12 @@ TEST_F(lifetime, exit_with_regions)
 	/* The counts do count. */
 	ASSERT_EQ(0, holds_read(&now));
 	if (self->device) {
-		EXPECT_EQ(self->before.buf_refs + 65, now.buf_refs);
+		EXPECT_EQ(self->before.buf_refs + 1 + 64 * self->device / LEN, now.buf_refs);
 		EXPECT_EQ(self->before.attached + 1, now.attached);
 		EXPECT_EQ(self->before.awake + 1, now.awake);
-	} else {
-		EXPECT_GE(now.pinned - self->before.pinned, 2 * LEN / PAGE);
 	}
+	/* Once in the whole, and once in a part; and there are rings. */
+	EXPECT_GE(now.pinned - self->before.pinned, 2 * (LEN - self->device) / PAGE);
 	let_go(self, 1);
 	EXPECT_EQ(0, ended(pid));
 	EXPECT_GONE(1002);
@@ -813,7 +828,7 @@ TEST_F_TIMEOUT(lifetime, killed_under_traffic, 120)
 		ASSERT_TRUE(pattern_matches(self->eyes, LEN, 1200 + i)) TH_LOG("kill %d", i);
 	}
 	if (self->device)
-		ASSERT_EQ(0, pattern_expect(0, LEN, 1200 + KILLS - 1));
+		ASSERT_EQ(0, pattern_expect(0, self->device, 1200 + KILLS - 1));
 }
 
 TEST_HARNESS_MAIN

@@ -121,6 +121,7 @@ VARIANT(gpu_revoke, .actions = { GPU_REVOKE }, .ends = { DEREG, REREG });
 VARIANT(gpu_evict, .actions = { GPU_EVICT }, .ends = { DEREG, KILL });
 VARIANT(gpu_unbind, .actions = { GPU_UNBIND }, .ends = { REREG, EXIT });
 VARIANT(gpu_revoke_hca_unbind, .actions = { GPU_REVOKE, HCA_UNBIND }, .ends = { DEREG, KILL });
+VARIANT(gpu_unbind_hca_unbind, .actions = { GPU_UNBIND, HCA_UNBIND }, .ends = { REREG, KILL });
 VARIANT(hca_unbind_gpu_unbind, .actions = { HCA_UNBIND, GPU_UNBIND }, .ends = { DEREG, EXIT });
 
 /* Presses the attention button of the HCA's slot; the kernel waits for 5 s before it acts. */

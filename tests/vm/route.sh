@@ -1,9 +1,9 @@
 #!/bin/bash
-# route.sh bus|bridge [CMD...]: assert the route between the HCA and the device memory, then run CMD. The guest was
+# route.sh bus|bridge|none [CMD...]: assert the route between the HCA and the device memory, then run CMD. The guest was
 # booted with kunit.enable=1: the suite pci_p2pdma has written down the route between all devices.
 . "$(dirname "$0")/lib.sh"
 
-declare -A name=([bus]=BUS_ADDR [bridge]=THRU_HOST_BRIDGE)
+declare -A name=([bus]=BUS_ADDR [bridge]=THRU_HOST_BRIDGE [none]=NOT_SUPPORTED)
 
 # The number of a name in enum pci_p2pdma_map_type
 map_type=$(awk -v name="PCI_P2PDMA_MAP_${name[$1]}" '/^enum pci_p2pdma_map_type \{/ { inside = 1 } /^}/ { inside = 0 }

@@ -234,6 +234,41 @@ TEST_F_TIMEOUT(scale, revoke_ten_thousand, 600)
 	munmap(dev, NUM_MRS * PAGE + 3 * PAGE);
 }
 
+/* The same memory is taken back from two HCAs at once. */
+TEST_F_TIMEOUT(scale, revoke_two_hcas, 120)
+{
+	static const char *const names[] = { "simhca0", "simhca1" };
+	FIXTURE_DATA(scale) hca[2] = { *self, *self };
+	uint8_t *dev = map_vram(self, 0, MIB);
+	struct ibv_mr *mr[2];
+
+	ASSERT_NE(MAP_FAILED, dev);
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, rc_pair_open(&hca[i].pair, names[i]));
+		hca[i].host_mr = ibv_reg_mr(hca[i].pair.pd, self->host, MIB, RC_PAIR_ALL);
+		ASSERT_NE(NULL, hca[i].host_mr);
+		mr[i] = ibv_reg_mr(hca[i].pair.pd, dev, MIB, RC_PAIR_ALL);
+		ASSERT_NE(NULL, mr[i]);
+		ASSERT_EQ(0, round_trip(&hca[i], (uintptr_t)dev, mr[i]->rkey, MIB, 1100 + i));
+	}
+	ASSERT_EQ(0, reset_exporter());
+	for (int i = 0; i < 2; i++) {
+		EXPECT_TRUE(fenced(&hca[i], dev, mr[i], false)) TH_LOG("%s", names[i]);
+		EXPECT_TRUE(fenced(&hca[i], dev, mr[i], true)) TH_LOG("%s", names[i]);
+	}
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, ibv_dereg_mr(mr[i]));
+		mr[i] = ibv_reg_mr(hca[i].pair.pd, dev, MIB, RC_PAIR_ALL);
+		ASSERT_NE(NULL, mr[i]);
+		EXPECT_EQ(0, round_trip(&hca[i], (uintptr_t)dev, mr[i]->rkey, MIB, 1102 + i));
+		ASSERT_EQ(0, pattern_expect(0, MIB, 1102 + i));
+		ASSERT_EQ(0, ibv_dereg_mr(mr[i]));
+		ASSERT_EQ(0, ibv_dereg_mr(hca[i].host_mr));
+		rc_pair_close(&hca[i].pair);
+	}
+	munmap(dev, MIB);
+}
+
 static uint32_t key_index(const struct ibv_mr *mr)
 {
 	return mr->rkey >> SIMHCA_KEY_INDEX_SHIFT;

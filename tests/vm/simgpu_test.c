@@ -574,6 +574,7 @@ struct race {
 	struct buf *buf;
 	struct ibv_mr *mr[WAYS];
 	int err[WAYS];
+	int delay;		/* us, before it begins */
 	atomic_bool stop;
 };
 
@@ -581,6 +582,8 @@ static void *register_once(void *arg)
 {
 	struct race *race = arg;
 
+	if (race->delay > 0)
+		usleep(race->delay);
 	for (enum way way = 0; way < WAYS; way++) {
 		race->mr[way] = buf_reg(race->pd, way, race->buf, 0, race->buf->c.size);
 		race->err[way] = race->mr[way] ? 0 : errno;
@@ -590,16 +593,20 @@ static void *register_once(void *arg)
 
 TEST_F_TIMEOUT(simgpu, revokes_while_registering, TIMEOUT)
 {
+	/* Every other round aims at the moment when registering in this way just works, or just does not. */
+	struct { int delay, step; bool won; } aim[WAYS] = {};
 	int won[WAYS] = {};
 
 	for (int round = 0; round < 200; round++) {
 		struct buf buf = { .c = { .size = 64 * KIB, .importers = revocable(self) } };
-		struct race race = { .pd = self->pair.pd, .buf = &buf };
+		enum way at = round % WAYS;
+		struct race race = { .pd = self->pair.pd, .buf = &buf, .delay = aim[at].delay };
 		pthread_t thread;
 
 		ASSERT_EQ(0, buf_open(self->fd, &buf));
 		ASSERT_EQ(0, pthread_create(&thread, NULL, register_once, &race));
-		usleep(round * 10);
+		if (race.delay < 0)
+			usleep(-race.delay);
 		ASSERT_EQ(0, command(self->fd, SIMGPU_IOC_REVOKE, buf.c.handle, 0));
 		pthread_join(thread, NULL);
 		for (enum way way = 0; way < WAYS; way++) {
@@ -612,8 +619,39 @@ TEST_F_TIMEOUT(simgpu, revokes_while_registering, TIMEOUT)
 			ASSERT_EQ(0, ibv_dereg_mr(race.mr[way]));
 		}
 		buf_close(self->fd, &buf);
+
+		/* Faster and faster, until it is on the other side */
+		aim[at].step = aim[at].won == !!race.mr[at] ? 2 * aim[at].step + 1 : 1;
+		aim[at].won = race.mr[at];
+		aim[at].delay += aim[at].won ? aim[at].step : -aim[at].step;
 	}
 	TH_LOG("registered before the revocation: %d by pointer, %d as DMA-buf, of 200", won[0], won[1]);
+	for (enum way way = 0; way < WAYS; way++) {
+		EXPECT_GT(won[way], 0);
+		EXPECT_LT(won[way], 200);
+	}
+}
+
+/* The owner of the BAR does not keep others from registering it as a whole. */
+TEST_F_TIMEOUT(simgpu, registers_the_bar_of_a_bound_device, TIMEOUT)
+{
+	struct ibv_mr *mr;
+	uint64_t size;
+	uint8_t *bar;
+	int fd;
+
+	fd = vram_open(O_RDWR, &size);
+	ASSERT_GE(fd, 0);
+	bar = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, bar);
+	mr = ibv_reg_mr(self->pair.pd, bar, size, RC_PAIR_ALL);
+	ASSERT_NE(NULL, mr) TH_LOG("%s", strerror(errno));
+	ASSERT_EQ(0, fill(self, mr, bar, 64 * KIB, 90));
+	ASSERT_TRUE(holds(self, mr, bar, 64 * KIB, 90));
+	ASSERT_EQ(0, ibv_dereg_mr(mr));
+	memset(bar, 0, 64 * KIB);
+	munmap(bar, size);
+	close(fd);
 }
 
 TEST_F_TIMEOUT(simgpu, evicts, TIMEOUT)
