@@ -16,13 +16,30 @@ ready() {
 	fail "no GID $1"
 }
 
-# Until the client sends, and a second more.
+sent() { cat "$hca/ports/1/hw_counters/tx_bytes"; }
+
+# Until the client sends, and goes on sending.
 wait_for_traffic() {
-	for _ in {1..300}; do
-		rdma resource show qp link "$HCA" | grep -q "state RTS" && sleep 1 && return
+	local before more=0
+	for _ in {1..150}; do
+		before=$(sent)
+		sleep 0.2
+		(($(sent) > before)) && ((++more == 5)) && return
+	done
+	fail "no traffic to unbind under: $before bytes sent"
+}
+
+# ends_with_error PID NAME: nobody has to kill it.
+ends_with_error() {
+	for _ in {1..200}; do
+		if ! kill -0 "$1" 2>/dev/null; then
+			! wait "$1" || fail "the $2 has noticed nothing: $(<"/tmp/$2")"
+			echo "ok: the $2 has ended with an error"
+			return
+		fi
 		sleep 0.1
 	done
-	fail "no traffic to unbind under: $(rdma resource show qp link "$HCA")"
+	fail "the $2 does not end: $(<"/tmp/$2")"
 }
 
 for _ in 1 2 3; do
@@ -31,15 +48,15 @@ for _ in 1 2 3; do
 done
 ready "after bind"
 
-ib_write_bw -d "$HCA" --run_infinitely -D 60 --mmap="$VRAM_RESOURCE" &>/dev/null &
+ib_write_bw -d "$HCA" --run_infinitely -D 60 --mmap="$VRAM_RESOURCE" &>/tmp/server &
 server=$!
 wait_for_server "$server"
-ib_write_bw -d "$HCA" --run_infinitely -D 60 --mmap="$VRAM_RESOURCE" --mmap-offset=16777216 "$HCA_IP" &>/dev/null &
+ib_write_bw -d "$HCA" --run_infinitely -D 60 --mmap="$VRAM_RESOURCE" --mmap-offset=16777216 "$HCA_IP" &>/tmp/client &
 client=$!
 wait_for_traffic
 echo "$bdf" >$driver/unbind
-kill -9 $server $client 2>/dev/null || true
-wait $server $client 2>/dev/null || true
+ends_with_error $client client
+ends_with_error $server server
 echo "$bdf" >$driver/bind
 ready "after unbind under traffic"
 
