@@ -56,7 +56,12 @@
 #define ENGINE_ACCESS_REMOTE_WRITE	(1u << 1)
 #define ENGINE_ACCESS_REMOTE_READ	(1u << 2)
 #define ENGINE_ACCESS_REMOTE_ATOMIC	(1u << 3)
-#define ENGINE_ACCESS_ALL		0xfu
+#define ENGINE_ACCESS_MW_BIND		(1u << 4)	/* of an MR: windows may be bound to it */
+#define ENGINE_ACCESS_ZERO_BASED	(1u << 5)	/* of a bind: addresses count from 0 */
+#define ENGINE_ACCESS_REMOTE		(ENGINE_ACCESS_REMOTE_WRITE | ENGINE_ACCESS_REMOTE_READ | \
+					 ENGINE_ACCESS_REMOTE_ATOMIC)
+#define ENGINE_ACCESS_QP		(ENGINE_ACCESS_LOCAL_WRITE | ENGINE_ACCESS_REMOTE)
+#define ENGINE_ACCESS_ALL		(ENGINE_ACCESS_QP | ENGINE_ACCESS_MW_BIND)
 
 enum engine_opcode {			/* numbered as enum ibv_wr_opcode */
 	ENGINE_WR_RDMA_WRITE		= 0,
@@ -66,6 +71,10 @@ enum engine_opcode {			/* numbered as enum ibv_wr_opcode */
 	ENGINE_WR_RDMA_READ		= 4,
 	ENGINE_WR_ATOMIC_CMP_AND_SWP	= 5,
 	ENGINE_WR_ATOMIC_FETCH_AND_ADD	= 6,
+	ENGINE_WR_LOCAL_INV		= 7,
+	ENGINE_WR_BIND_MW		= 8,
+	ENGINE_WR_SEND_WITH_INV		= 9,
+	ENGINE_WR_REG_MR		= 32,	/* of kernels: numbered as enum ib_wr_opcode */
 };
 
 /* A fence needs no flag: reads and atomics are complete before the next request starts. */
@@ -79,6 +88,7 @@ enum engine_wc_status {			/* numbered as enum ibv_wc_status */
 	ENGINE_WC_LOC_QP_OP_ERR		= 2,
 	ENGINE_WC_LOC_PROT_ERR		= 4,
 	ENGINE_WC_WR_FLUSH_ERR		= 5,
+	ENGINE_WC_MW_BIND_ERR		= 6,	/* of all that change a key */
 	ENGINE_WC_REM_INV_REQ_ERR	= 9,
 	ENGINE_WC_REM_ACCESS_ERR	= 10,
 	ENGINE_WC_REM_OP_ERR		= 11,
@@ -100,6 +110,10 @@ enum engine_verr {
 	ENGINE_VERR_DMA			= 0x14,	/* DMA address cannot be reached */
 	ENGINE_VERR_FENCED		= 0x15,	/* key was fenced */
 	ENGINE_VERR_TRANS		= 0x16,	/* memory changed since the request began */
+	ENGINE_VERR_FREE		= 0x17,	/* key has no memory: not bound, not registered */
+	ENGINE_VERR_IN_USE		= 0x18,	/* key has memory, or windows are bound to it */
+	ENGINE_VERR_KEY_TYPE		= 0x19,	/* key is not of a kind that can do this */
+	ENGINE_VERR_MW_QP		= 0x1a,	/* window of another QP */
 	ENGINE_VERR_QP_ACCESS		= 0x20,	/* QP does not allow this access */
 	ENGINE_VERR_ALIGN		= 0x21,	/* atomic on an unaligned address */
 	ENGINE_VERR_RECV_LENGTH		= 0x22,	/* receive buffer too short */
@@ -146,9 +160,31 @@ struct engine_sge {
 };
 
 /*
+ * What a key is to stand for.
+ *
+ * @addr: BIND_MW: first byte, as the MR names it; REG_MR: the name of the first byte
+ * @length: bytes
+ * @segs: [front end] REG_MR: where engine_ops.read_segs() finds the memory
+ * @num_segs: REG_MR: and how much it finds there
+ * @lkey: BIND_MW: the MR
+ * @access: ENGINE_ACCESS_*
+ */
+struct engine_key_mem {
+	uint64_t addr;
+	uint64_t length;
+	uint64_t segs;
+	uint32_t num_segs;
+	uint32_t lkey;
+	uint32_t access;
+};
+
+/*
  * @index: of the work request in its queue
  * @opcode: &enum engine_opcode, or anything
+ * @rkey: of the remote memory; LOCAL_INV, SEND_WITH_INV: the key that ends; BIND_MW, REG_MR: the new
+ *	  key, whose index says which window or MR
  * @length: with ENGINE_WR_INLINE bytes of @inline_data; computed by the engine otherwise
+ * @mem: of BIND_MW and REG_MR, which have no @sge
  */
 struct engine_send_wr {
 	uint32_t index;
@@ -164,6 +200,7 @@ struct engine_send_wr {
 	union {
 		struct engine_sge sge[ENGINE_MAX_SGE];
 		uint8_t inline_data[ENGINE_MAX_INLINE];
+		struct engine_key_mem mem;
 	};
 };
 
@@ -175,17 +212,19 @@ struct engine_recv_wr {
 
 struct engine_qp;
 
-/* @opcode of a receive is that of the sender. */
+/* @opcode of a receive is that of the sender. @inv_rkey: the key that the sender has ended */
 struct engine_wc {
 	struct engine_qp *qp;
 	uint32_t index;
 	uint32_t byte_len;
 	uint32_t imm_data;
+	uint32_t inv_rkey;
 	uint32_t vendor_err;
 	uint8_t opcode;
 	uint8_t status;
 	bool recv;
 	bool with_imm;
+	bool with_inv;
 	bool solicited;
 };
 
@@ -207,19 +246,63 @@ struct engine_rq {
 	struct engine_hca *hca;
 };
 
+enum engine_key_type {
+	ENGINE_KEY_MR,			/* has memory from its creation on */
+	ENGINE_KEY_FAST_MR,		/* gets memory by work requests */
+	ENGINE_KEY_MW_1,		/* memory window, IBTA's type 1 */
+	ENGINE_KEY_MW_2,		/* and type 2B: of a QP while it is bound */
+};
+
+enum engine_key_state {
+	ENGINE_KEY_VALID,
+	ENGINE_KEY_FREE,		/* waits for a work request to give it memory */
+	ENGINE_KEY_FENCED,		/* its memory was taken away: every use is refused */
+};
+
 /*
- * @fenced: has no memory: every use of the key is refused
+ * What a key belongs to: an MR or a window begins with this.
+ *
+ * @access: rights; of a window those of the peer
  * @since: engine_hca.mr_changes when it got its memory
+ * @iova: address of its first byte in work requests
  */
-struct engine_mr {
+struct engine_key {
 	uint32_t key;
 	uint32_t pdn;
 	uint32_t access;
-	bool fenced;
+	enum engine_key_type type;
+	enum engine_key_state state;
 	uint64_t since;
 	uint64_t iova;
+};
+
+/*
+ * @mem: bytes that @sg has on the HCA's account
+ * @windows: bound to it; while there is one, the MR stays as it is
+ */
+struct engine_mr {
+	struct engine_key base;
 	uint64_t mem;
 	struct sgtab sg;
+	struct list_head windows;
+};
+
+/*
+ * @mr: where it is bound, or NULL
+ * @offset: of its first byte there
+ * @length: bytes
+ * @qp: type 2: the only QP whose peer may use it; NULL while it is not bound
+ * @mr_node: in @mr->windows
+ * @qp_node: in @qp->windows
+ */
+struct engine_mw {
+	struct engine_key base;
+	struct engine_mr *mr;
+	uint64_t offset;
+	uint64_t length;
+	struct engine_qp *qp;
+	struct list_head mr_node;
+	struct list_head qp_node;
 };
 
 struct engine_qp_attr {
@@ -308,6 +391,7 @@ struct engine_qp {
 
 	/* responder */
 	struct list_head requesters;	/* QPs whose @peer this is */
+	struct list_head windows;	/* of type 2, bound by this QP */
 	bool rwr_valid;			/* @rwr was fetched, not completed */
 	bool rq_dead;
 	bool comm_est;			/* COMM_EST was reported */
@@ -346,6 +430,13 @@ struct engine_ops {
 	 */
 	int (*fetch_send)(struct engine_qp *qp, struct engine_send_wr *wr);
 	int (*fetch_recv)(struct engine_rq *rq, struct engine_recv_wr *wr);
+
+	/*
+	 * [locked] Adds the memory of a REG_MR to @sg, which has room for it. Returns 0, -EFAULT when
+	 * it cannot be reached, or what sgtab_add() returned.
+	 */
+	int (*read_segs)(struct engine_hca *hca, const struct engine_key_mem *mem,
+			 struct sgtab *sg);
 
 	/*
 	 * [locked] Writes a completion, so that all stores before the call are visible
@@ -390,7 +481,7 @@ struct engine_hca {
 	struct list_head node;
 	struct idtab qps;
 	struct idtab cqs;
-	struct idtab mrs;		/* by key index */
+	struct idtab keys;		/* struct engine_key, by key index */
 	uint64_t mr_changes;		/* times an MR got memory */
 	struct engine_gid gids[ENGINE_MAX_GIDS];
 	struct engine_stats stats;
@@ -443,7 +534,7 @@ void engine_free(struct engine_hca *hca, void *ptr, uint64_t size);
 int engine_charge(struct engine_hca *hca, uint64_t size);
 void engine_uncharge(struct engine_hca *hca, uint64_t size);
 
-/* ---- memory regions ---- */
+/* ---- memory regions and windows ---- */
 
 /*
  * @sg is taken over (also its memory, @mem bytes on the HCA's account) if this returns 0.
@@ -451,6 +542,12 @@ void engine_uncharge(struct engine_hca *hca, uint64_t size);
  */
 int engine_mr_create(struct engine_hca *hca, uint32_t key, uint32_t pdn, uint32_t access,
 		     uint64_t iova, const struct sgtab *sg, uint64_t mem);
+
+/*
+ * An MR without memory, which gets it by REG_MR: at most @max_segs runs.
+ * Returns 0, -EINVAL, -EEXIST, -ENOMEM.
+ */
+int engine_mr_create_fast(struct engine_hca *hca, uint32_t key, uint32_t pdn, uint32_t max_segs);
 
 /* What engine_mr_rereg() changes. */
 #define ENGINE_REREG_TRANS	(1u << 0)	/* @iova, @sg, @mem */
@@ -462,7 +559,8 @@ int engine_mr_create(struct engine_hca *hca, uint32_t key, uint32_t pdn, uint32_
  * Changes the parts in @mask, all at once. When this returns nothing uses the old memory any more.
  * A request that is under way then fails, for its bytes lie in two memories. @sg is taken over
  * as by engine_mr_create(). A fenced MR that gets memory works again.
- * Returns 0, -ENOENT, -EINVAL; after an error nothing has changed.
+ * Returns 0, -ENOENT, -EINVAL, -EBUSY when windows are bound to it; after an error nothing has
+ * changed.
  */
 int engine_mr_rereg(struct engine_hca *hca, uint32_t key, uint32_t mask, uint32_t pdn,
 		    uint32_t access, uint64_t iova, const struct sgtab *sg, uint64_t mem);
@@ -474,10 +572,22 @@ int engine_mr_rereg(struct engine_hca *hca, uint32_t key, uint32_t mask, uint32_
  */
 int engine_mr_fence(struct engine_hca *hca, uint32_t key);
 
-/* Returns 0 or -ENOENT. */
+/* Returns 0, -ENOENT, or -EBUSY when windows are bound to it. */
 int engine_mr_destroy(struct engine_hca *hca, uint32_t key);
 
-/* All of them. */
+/*
+ * A window that is not bound. @type is ENGINE_KEY_MW_1 or _2. Returns 0, -EINVAL, -EEXIST, -ENOMEM.
+ */
+int engine_mw_create(struct engine_hca *hca, uint32_t key, uint32_t pdn,
+		     enum engine_key_type type);
+
+/*
+ * Bound or not. The variant of @key does not matter: work requests change it, and who destroys a
+ * window need not know how far they came. Returns 0 or -ENOENT.
+ */
+int engine_mw_destroy(struct engine_hca *hca, uint32_t key);
+
+/* All MRs and windows. */
 void engine_mr_destroy_all(struct engine_hca *hca);
 
 /* ---- completion queues ---- */

@@ -242,10 +242,10 @@ int engine_hca_init(struct engine_hca *hca, struct fabric *fabric, const struct 
 {
 	*hca = (struct engine_hca) { .fabric = fabric, .ops = ops, .map = map };
 	if (idtab_init(&hca->qps, ENGINE_MAX_QPS) || idtab_init(&hca->cqs, ENGINE_MAX_CQS) ||
-	    idtab_init(&hca->mrs, ENGINE_MAX_MRS)) {
+	    idtab_init(&hca->keys, ENGINE_MAX_MRS)) {
 		idtab_destroy(&hca->qps);
 		idtab_destroy(&hca->cqs);
-		idtab_destroy(&hca->mrs);
+		idtab_destroy(&hca->keys);
 		return -ENOMEM;
 	}
 	list_add_tail(&hca->node, &fabric->hcas);
@@ -258,7 +258,7 @@ void engine_hca_destroy(struct engine_hca *hca)
 	hca->fabric->gid_generation++;
 	idtab_destroy(&hca->qps);
 	idtab_destroy(&hca->cqs);
-	idtab_destroy(&hca->mrs);
+	idtab_destroy(&hca->keys);
 }
 
 void engine_hca_set_running(struct engine_hca *hca, bool running)

@@ -15,6 +15,7 @@ int engine_qp_create(struct engine_qp *qp)
 	list_init(&qp->node);
 	list_init(&qp->peer_node);
 	list_init(&qp->requesters);
+	list_init(&qp->windows);
 	ret = idtab_insert(&qp->hca->qps, qp->qpn, qp);
 	if (ret)
 		return ret;
@@ -50,6 +51,7 @@ void engine_qp_destroy(struct engine_qp *qp)
 	qp_sched_idle(qp);
 	qp_unlink_peer(qp);
 	qp_drop_requesters(qp);
+	mw_unbind_all(qp);
 	idtab_remove(&qp->hca->qps, qp->qpn);
 	fabric_remove_qp(qp->hca->fabric);
 	qp->send_cq->refs--;
@@ -147,7 +149,7 @@ static int qp_check_attr(struct engine_qp *qp, const struct engine_qp_attr *attr
 {
 	struct engine_hca *hca = qp->hca;
 
-	if ((mask & ENGINE_QP_ACCESS && attr->access & ~ENGINE_ACCESS_ALL) ||
+	if ((mask & ENGINE_QP_ACCESS && attr->access & ~ENGINE_ACCESS_QP) ||
 	    (mask & ENGINE_QP_PATH_MTU && (attr->path_mtu < 1 || attr->path_mtu > 5)) ||
 	    (mask & ENGINE_QP_TIMEOUT && attr->timeout > 31) ||
 	    (mask & ENGINE_QP_RETRY_CNT && attr->retry_cnt > 7) ||
@@ -262,7 +264,8 @@ void qp_complete_send(struct engine_qp *qp, enum engine_wc_status status, uint32
 	if (status == ENGINE_WC_SUCCESS) {
 		if (!(wr->flags & ENGINE_WR_SIGNALED))
 			return;
-		if (wr->opcode >= ENGINE_WR_RDMA_READ)
+		if (wr->opcode >= ENGINE_WR_RDMA_READ &&
+		    wr->opcode <= ENGINE_WR_ATOMIC_FETCH_AND_ADD)
 			wc.byte_len = wr->length;
 	}
 	if (!cq_complete(qp->send_cq, &wc))
@@ -288,6 +291,8 @@ bool qp_complete_recv(struct engine_qp *qp, enum engine_wc_status status, uint32
 		wc.imm_data = wr->imm_data;
 		wc.with_imm = wr->opcode == ENGINE_WR_SEND_WITH_IMM ||
 			      wr->opcode == ENGINE_WR_RDMA_WRITE_WITH_IMM;
+		wc.inv_rkey = wr->rkey;
+		wc.with_inv = wr->opcode == ENGINE_WR_SEND_WITH_INV;
 		wc.solicited = wr->flags & ENGINE_WR_SOLICITED;
 		qp->hca->stats.rx_msgs++;
 		qp->hca->stats.rx_bytes += wr->length;

@@ -13,6 +13,7 @@
  *   admit	the responder's checks (IBTA 9.9.3): it accepts, is not ready, or refuses
  *   copy	by DMA address, from one end to the other
  *   finish	completions, the responder's first
+ * Requests that concern a key of this end only pass the first.
  */
 #include <stddef.h>
 
@@ -44,7 +45,20 @@ static bool rc_is_read(const struct engine_send_wr *wr)
 
 static bool rc_is_send(const struct engine_send_wr *wr)
 {
-	return wr->opcode == ENGINE_WR_SEND || wr->opcode == ENGINE_WR_SEND_WITH_IMM;
+	return wr->opcode == ENGINE_WR_SEND || wr->opcode == ENGINE_WR_SEND_WITH_IMM ||
+	       wr->opcode == ENGINE_WR_SEND_WITH_INV;
+}
+
+/* Changes what a key stands for, at this end: needs no responder. */
+static bool rc_is_local(const struct engine_send_wr *wr)
+{
+	return wr->opcode == ENGINE_WR_LOCAL_INV || wr->opcode == ENGINE_WR_BIND_MW ||
+	       wr->opcode == ENGINE_WR_REG_MR;
+}
+
+static bool rc_opcode_ok(const struct engine_send_wr *wr)
+{
+	return wr->opcode <= ENGINE_WR_SEND_WITH_INV || wr->opcode == ENGINE_WR_REG_MR;
 }
 
 static bool rc_takes_recv(const struct engine_send_wr *wr)
@@ -59,6 +73,7 @@ static void rc_local_side(struct xfer_side *side, struct engine_qp *qp)
 
 	*side = (struct xfer_side) {
 		.hca = qp->hca,
+		.qp = qp,
 		.hint = &qp->local_hint,
 		.sge = wr->sge,
 		.num_sge = wr->num_sge,
@@ -77,6 +92,7 @@ static void rc_recv_side(struct xfer_side *side, struct engine_qp *qp, struct en
 {
 	*side = (struct xfer_side) {
 		.hca = peer->hca,
+		.qp = peer,
 		.hint = &peer->recv_hint,
 		.sge = peer->rwr.sge,
 		.num_sge = peer->rwr.num_sge,
@@ -107,6 +123,7 @@ static void rc_remote_side(struct xfer_side *side, struct engine_sge *sge, struc
 	};
 	*side = (struct xfer_side) {
 		.hca = peer->hca,
+		.qp = peer,
 		.hint = &qp->remote_hint,
 		.sge = sge,
 		.num_sge = 1,
@@ -200,9 +217,9 @@ static enum rc_step rc_check(struct engine_qp *qp)
 	struct xfer_side local;
 	uint32_t i, verr;
 
-	if (wr->opcode > ENGINE_WR_ATOMIC_FETCH_AND_ADD ||
-	    (wr->flags & ENGINE_WR_INLINE && (rc_is_read(wr) || wr->length > ENGINE_MAX_INLINE)) ||
-	    wr->num_sge > ENGINE_MAX_SGE)
+	if (!rc_opcode_ok(wr) || wr->num_sge > (rc_is_local(wr) ? 0 : ENGINE_MAX_SGE) ||
+	    (wr->flags & ENGINE_WR_INLINE &&
+	     (rc_is_read(wr) || rc_is_local(wr) || wr->length > ENGINE_MAX_INLINE)))
 		return rc_fail(qp, ENGINE_WC_LOC_QP_OP_ERR, ENGINE_VERR_WQE);
 	if (rc_is_read(wr) && !qp->attr.max_rd_atomic)
 		return rc_fail(qp, ENGINE_WC_LOC_QP_OP_ERR, ENGINE_VERR_RD_ATOMIC);
@@ -220,6 +237,26 @@ static enum rc_step rc_check(struct engine_qp *qp)
 	if (verr)
 		return rc_fail(qp, ENGINE_WC_LOC_PROT_ERR, verr);
 	return RC_OK;
+}
+
+/* ---- local requests ---- */
+
+static enum rc_step rc_execute_local(struct engine_qp *qp)
+{
+	const struct engine_send_wr *wr = &qp->wr;
+	uint32_t verr;
+
+	if (wr->opcode == ENGINE_WR_BIND_MW)
+		verr = key_bind(qp, wr);
+	else if (wr->opcode == ENGINE_WR_REG_MR)
+		verr = key_register(qp, wr);
+	else
+		verr = key_invalidate(qp, wr->rkey, false);
+	if (verr)
+		return rc_fail(qp, ENGINE_WC_MW_BIND_ERR, verr);
+	qp->hca->stats.tx_wrs++;
+	qp_complete_send(qp, ENGINE_WC_SUCCESS, 0);
+	return qp->attr.state == ENGINE_QPS_ERR ? RC_STOP : RC_OK;
 }
 
 /* ---- reach ---- */
@@ -424,7 +461,14 @@ static enum rc_step rc_finish(struct engine_qp *qp, struct engine_qp *peer)
 	const struct engine_send_wr *wr = &qp->wr;
 	uint32_t mtu_shift = 7 + qp->attr.path_mtu;
 	uint32_t packets = (wr->length + (1u << mtu_shift) - 1) >> mtu_shift;
+	uint32_t verr;
 
+	if (wr->opcode == ENGINE_WR_SEND_WITH_INV) {
+		verr = key_invalidate(peer, wr->rkey, true);
+		if (verr)
+			return rc_nak_recv(qp, peer, ENGINE_WC_REM_INV_REQ_ERR,
+					   ENGINE_WC_REM_ACCESS_ERR, verr);
+	}
 	if (!packets)
 		packets = 1;
 	qp->attr.sq_psn = (qp->attr.sq_psn + packets) & 0xffffff;
@@ -456,6 +500,8 @@ static enum rc_step rc_execute(struct engine_qp *qp, struct engine_qp *peer, uin
 		step = rc_check(qp);
 		if (step != RC_OK)
 			return step;
+		if (rc_is_local(&qp->wr))
+			return rc_execute_local(qp);
 		if (!peer)
 			return rc_no_answer(qp);
 		if (peer->attr.rq_psn != qp->attr.sq_psn) {

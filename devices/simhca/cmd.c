@@ -106,6 +106,10 @@ static uint16_t cmd_execute(struct simhca_dev *dev, const struct simhca_cmd *cmd
 		return obj_status(engine_mr_fence(&dev->hca, id));
 	case SIMHCA_CMD_REREG_MR:
 		return obj_rereg_mr(dev, &cmd->payload.rereg_mr);
+	case SIMHCA_CMD_CREATE_MW:
+		return obj_create_mw(dev, &cmd->payload.create_mw);
+	case SIMHCA_CMD_DESTROY_MW:
+		return obj_status(engine_mw_destroy(&dev->hca, id));
 	case SIMHCA_CMD_CREATE_CQ:
 		return obj_create_cq(dev, &cmd->payload.create_cq);
 	case SIMHCA_CMD_DESTROY_CQ:

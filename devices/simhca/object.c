@@ -21,6 +21,8 @@ SAME(SIMHCA_ACCESS_LOCAL_WRITE, ENGINE_ACCESS_LOCAL_WRITE);
 SAME(SIMHCA_ACCESS_REMOTE_WRITE, ENGINE_ACCESS_REMOTE_WRITE);
 SAME(SIMHCA_ACCESS_REMOTE_READ, ENGINE_ACCESS_REMOTE_READ);
 SAME(SIMHCA_ACCESS_REMOTE_ATOMIC, ENGINE_ACCESS_REMOTE_ATOMIC);
+SAME(SIMHCA_ACCESS_MW_BIND, ENGINE_ACCESS_MW_BIND);
+SAME(SIMHCA_ACCESS_ZERO_BASED, ENGINE_ACCESS_ZERO_BASED);
 SAME(SIMHCA_REREG_TRANS, ENGINE_REREG_TRANS);
 SAME(SIMHCA_REREG_PD, ENGINE_REREG_PD);
 SAME(SIMHCA_REREG_ACCESS, ENGINE_REREG_ACCESS);
@@ -117,16 +119,30 @@ uint16_t obj_destroy_eq(struct simhca_dev *dev, uint32_t eqn)
 
 /* ---- memory regions ---- */
 
+static uint16_t obj_create_fast_mr(struct simhca_dev *dev, const struct simhca_cmd_create_mr *cmd)
+{
+	uint32_t max_segs = le32toh(cmd->sgl.nsegs);
+
+	if (cmd->access || cmd->iova || cmd->length || cmd->sgl.addr || cmd->sgl.length ||
+	    max_segs > SIMHCA_MAX_FAST_SEGS)
+		return SIMHCA_CMD_EINVAL;
+	return obj_status(engine_mr_create_fast(&dev->hca, le32toh(cmd->key), le32toh(cmd->pdn),
+						max_segs));
+}
+
 uint16_t obj_create_mr(struct simhca_dev *dev, const struct simhca_cmd_create_mr *cmd)
 {
+	uint32_t flags = le32toh(cmd->flags);
 	uint64_t iova = le64toh(cmd->iova);
 	uint64_t mem = 0;
 	struct sgtab sg;
 	int ret = 0;
 
-	if (le32toh(cmd->flags) & ~SIMHCA_MR_DMA)
+	if (flags == SIMHCA_MR_FAST)
+		return obj_create_fast_mr(dev, cmd);
+	if (flags & ~SIMHCA_MR_DMA)
 		return SIMHCA_CMD_EOPNOTSUPP;
-	if (le32toh(cmd->flags) & SIMHCA_MR_DMA) {
+	if (flags & SIMHCA_MR_DMA) {
 		iova = 0;
 		sgtab_init_one(&sg, 0, UINT64_MAX);
 	} else {
@@ -162,6 +178,23 @@ uint16_t obj_rereg_mr(struct simhca_dev *dev, const struct simhca_cmd_rereg_mr *
 		engine_uncharge(&dev->hca, mem);
 	}
 	return obj_status(ret);
+}
+
+uint16_t obj_create_mw(struct simhca_dev *dev, const struct simhca_cmd_create_mw *cmd)
+{
+	enum engine_key_type type;
+
+	switch (le32toh(cmd->type)) {
+	case SIMHCA_MW_TYPE_1:
+		type = ENGINE_KEY_MW_1;
+		break;
+	case SIMHCA_MW_TYPE_2:
+		type = ENGINE_KEY_MW_2;
+		break;
+	default:
+		return SIMHCA_CMD_EINVAL;
+	}
+	return obj_status(engine_mw_create(&dev->hca, le32toh(cmd->key), le32toh(cmd->pdn), type));
 }
 
 /* ---- completion queues ---- */

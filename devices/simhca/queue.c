@@ -22,11 +22,16 @@ SAME(SIMHCA_WR_SEND_WITH_IMM, ENGINE_WR_SEND_WITH_IMM);
 SAME(SIMHCA_WR_RDMA_READ, ENGINE_WR_RDMA_READ);
 SAME(SIMHCA_WR_ATOMIC_CMP_AND_SWP, ENGINE_WR_ATOMIC_CMP_AND_SWP);
 SAME(SIMHCA_WR_ATOMIC_FETCH_AND_ADD, ENGINE_WR_ATOMIC_FETCH_AND_ADD);
+SAME(SIMHCA_WR_LOCAL_INV, ENGINE_WR_LOCAL_INV);
+SAME(SIMHCA_WR_BIND_MW, ENGINE_WR_BIND_MW);
+SAME(SIMHCA_WR_SEND_WITH_INV, ENGINE_WR_SEND_WITH_INV);
+SAME(SIMHCA_WR_REG_MR, ENGINE_WR_REG_MR);
 SAME(SIMHCA_WC_SUCCESS, ENGINE_WC_SUCCESS);
 SAME(SIMHCA_WC_LOC_LEN_ERR, ENGINE_WC_LOC_LEN_ERR);
 SAME(SIMHCA_WC_LOC_QP_OP_ERR, ENGINE_WC_LOC_QP_OP_ERR);
 SAME(SIMHCA_WC_LOC_PROT_ERR, ENGINE_WC_LOC_PROT_ERR);
 SAME(SIMHCA_WC_WR_FLUSH_ERR, ENGINE_WC_WR_FLUSH_ERR);
+SAME(SIMHCA_WC_MW_BIND_ERR, ENGINE_WC_MW_BIND_ERR);
 SAME(SIMHCA_WC_REM_INV_REQ_ERR, ENGINE_WC_REM_INV_REQ_ERR);
 SAME(SIMHCA_WC_REM_ACCESS_ERR, ENGINE_WC_REM_ACCESS_ERR);
 SAME(SIMHCA_WC_REM_OP_ERR, ENGINE_WC_REM_OP_ERR);
@@ -35,7 +40,8 @@ SAME(SIMHCA_WC_RNR_RETRY_EXC_ERR, ENGINE_WC_RNR_RETRY_EXC_ERR);
 SAME(SIMHCA_MAX_SGE, ENGINE_MAX_SGE);
 SAME(SIMHCA_MAX_INLINE, ENGINE_MAX_INLINE);
 static_assert(sizeof(struct simhca_sq_wqe) == 64 && sizeof(struct simhca_rq_wqe) == 16 &&
-	      sizeof(struct simhca_sge) == 16 && sizeof(struct simhca_cqe) == 32,
+	      sizeof(struct simhca_sge) == 16 && sizeof(struct simhca_mem_wqe) == 40 &&
+	      sizeof(struct simhca_cqe) == 32,
 	      "sizes of queue entries");
 
 /* Entries posted and not taken; more than the queue holds is impossible. */
@@ -66,6 +72,24 @@ static int queue_read_sges(struct simhca_dev *dev, struct simhca_queue *q, uint6
 		sge[i].length = le32toh(wire[i].length);
 		sge[i].key = le32toh(wire[i].lkey);
 	}
+	return 0;
+}
+
+static int queue_read_mem(struct simhca_dev *dev, struct simhca_queue *q, uint64_t off,
+			  struct engine_key_mem *mem)
+{
+	struct simhca_mem_wqe wire;
+
+	if (ring_read(dev, &q->ring, off, &wire, sizeof(wire)))
+		return -EFAULT;
+	*mem = (struct engine_key_mem) {
+		.addr = le64toh(wire.addr),
+		.length = le64toh(wire.length),
+		.segs = le64toh(wire.segs),
+		.num_segs = le32toh(wire.num_segs),
+		.lkey = le32toh(wire.lkey),
+		.access = le32toh(wire.access),
+	};
 	return 0;
 }
 
@@ -105,6 +129,10 @@ static int simhca_fetch_send(struct engine_qp *base, struct engine_send_wr *wr)
 			return -EINVAL;
 		wr->length = inline_len;
 		ret = ring_read(qp->dev, &q->ring, off, wr->inline_data, inline_len);
+	} else if (wqe.opcode == SIMHCA_WR_BIND_MW || wqe.opcode == SIMHCA_WR_REG_MR) {
+		if (wr->num_sge || sizeof(struct simhca_mem_wqe) > room)
+			return -EINVAL;
+		ret = queue_read_mem(qp->dev, q, off, &wr->mem);
 	} else {
 		if (wr->num_sge > SIMHCA_MAX_SGE || wr->num_sge * sizeof(struct simhca_sge) > room)
 			return -EINVAL;
@@ -137,6 +165,12 @@ static int simhca_fetch_recv(struct engine_rq *rq, struct engine_recv_wr *wr)
 	return ret ? ret : 1;
 }
 
+static int simhca_read_segs(struct engine_hca *hca, const struct engine_key_mem *mem,
+			    struct sgtab *sg)
+{
+	return ring_add_segs(to_dev(hca), mem->segs, mem->num_segs, sg);
+}
+
 static int simhca_complete(struct engine_cq *base, const struct engine_wc *wc)
 {
 	struct simhca_cq *cq = to_cq(base);
@@ -147,13 +181,18 @@ static int simhca_complete(struct engine_cq *base, const struct engine_wc *wc)
 		.qpn = htole32(wc->qp->qpn),
 		.wqe_index = htole32(wc->index),
 		.byte_len = htole32(wc->byte_len),
-		.imm_data = wc->imm_data,
 		.vendor_err = htole32(wc->vendor_err),
 		.opcode = wc->opcode,
 		.status = wc->status,
-		.flags = (wc->recv ? SIMHCA_CQE_RECV : 0) | (wc->with_imm ? SIMHCA_CQE_IMM : 0),
+		.flags = (wc->recv ? SIMHCA_CQE_RECV : 0) | (wc->with_imm ? SIMHCA_CQE_IMM : 0) |
+			 (wc->with_inv ? SIMHCA_CQE_INV : 0),
 		.phase = !(cq->pi & size),
 	};
+
+	if (wc->with_inv)
+		cqe.inv_rkey = htole32(wc->inv_rkey);
+	else
+		cqe.imm_data = wc->imm_data;
 
 	if (cq->pi - le32toh(__atomic_load_n(&db->ci, __ATOMIC_ACQUIRE)) >= size)
 		return -ENOSPC;
@@ -200,6 +239,7 @@ static void simhca_cq_event(struct engine_cq *base, enum engine_event event)
 const struct engine_ops simhca_engine_ops = {
 	.fetch_send = simhca_fetch_send,
 	.fetch_recv = simhca_fetch_recv,
+	.read_segs = simhca_read_segs,
 	.complete = simhca_complete,
 	.qp_event = simhca_qp_event,
 	.cq_event = simhca_cq_event,

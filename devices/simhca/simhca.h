@@ -254,6 +254,7 @@ uint16_t obj_create_eq(struct simhca_dev *dev, const struct simhca_cmd_create_eq
 uint16_t obj_destroy_eq(struct simhca_dev *dev, uint32_t eqn);
 uint16_t obj_create_mr(struct simhca_dev *dev, const struct simhca_cmd_create_mr *cmd);
 uint16_t obj_rereg_mr(struct simhca_dev *dev, const struct simhca_cmd_rereg_mr *cmd);
+uint16_t obj_create_mw(struct simhca_dev *dev, const struct simhca_cmd_create_mw *cmd);
 uint16_t obj_create_cq(struct simhca_dev *dev, const struct simhca_cmd_create_cq *cmd);
 uint16_t obj_destroy_cq(struct simhca_dev *dev, uint32_t cqn);
 uint16_t obj_create_qp(struct simhca_dev *dev, const struct simhca_cmd_create_qp *cmd);
@@ -271,6 +272,9 @@ int ring_load_sgl(struct simhca_dev *dev, const struct simhca_sgl *sgl, uint64_t
 int ring_create(struct simhca_dev *dev, struct simhca_ring *ring, const struct simhca_sgl *sgl,
 		uint64_t length);
 void ring_destroy(struct simhca_dev *dev, struct simhca_ring *ring);
+
+/* [locked] Appends @num_segs segments at @addr, any DMA address. Returns as sgtab_add(), or -EFAULT. */
+int ring_add_segs(struct simhca_dev *dev, uint64_t addr, uint32_t num_segs, struct sgtab *sg);
 
 /*
  * [locked] Copies an entry out of the ring; returns 0 or -EFAULT.

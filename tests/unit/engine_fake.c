@@ -41,6 +41,24 @@ static int fake_fetch_recv(struct engine_rq *rq, struct engine_recv_wr *wr)
 	return qp->rq_error ? qp->rq_error : 1;
 }
 
+static int fake_read_segs(struct engine_hca *hca, const struct engine_key_mem *mem,
+			  struct sgtab *sg)
+{
+	const struct fake_seg *segs = (const struct fake_seg *)(uintptr_t)mem->segs;
+	uint32_t i;
+	int ret;
+
+	(void)hca;
+	if (!segs)
+		return -EFAULT;
+	for (i = 0; i < mem->num_segs; i++) {
+		ret = sgtab_add(sg, segs[i].addr, segs[i].len);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
 static int fake_complete(struct engine_cq *base, const struct engine_wc *wc)
 {
 	struct fake_cq *cq = container_of(base, struct fake_cq, base);
@@ -66,6 +84,7 @@ static void fake_cq_event(struct engine_cq *base, enum engine_event event)
 const struct engine_ops fake_ops = {
 	.fetch_send = fake_fetch_send,
 	.fetch_recv = fake_fetch_recv,
+	.read_segs = fake_read_segs,
 	.complete = fake_complete,
 	.qp_event = fake_qp_event,
 	.cq_event = fake_cq_event,
@@ -154,7 +173,7 @@ struct engine_qp_attr fake_attr(const struct fake_qp *qp, const struct fake_qp *
 		.retry_cnt = 3,
 		.rnr_retry = 2,
 		.min_rnr_timer = 12,	/* 0.64 ms */
-		.access = FAKE_ALL,
+		.access = ENGINE_ACCESS_QP,
 		.dest_qpn = dest->base.qpn,
 		.rq_psn = dest->base.qpn * 5,
 		.sq_psn = qp->base.qpn * 5,
@@ -241,6 +260,53 @@ struct engine_send_wr *fake_send(struct fake_qp *qp, enum engine_opcode opcode, 
 	return wr;
 }
 
+static struct engine_send_wr *fake_send_key(struct fake_qp *qp, enum engine_opcode opcode,
+					    uint32_t rkey)
+{
+	struct engine_send_wr *wr = fake_send(qp, opcode, 0, 0, 0);
+
+	memset(wr->sge, 0, sizeof(wr->sge));
+	wr->num_sge = 0;
+	wr->rkey = rkey;
+	return wr;
+}
+
+struct engine_send_wr *fake_bind(struct fake_qp *qp, uint32_t rkey, uint32_t lkey, uint64_t addr,
+				 uint64_t length, uint32_t access)
+{
+	struct engine_send_wr *wr = fake_send_key(qp, ENGINE_WR_BIND_MW, rkey);
+
+	wr->mem = (struct engine_key_mem) {
+		.addr = addr,
+		.length = length,
+		.lkey = lkey,
+		.access = access,
+	};
+	return wr;
+}
+
+struct engine_send_wr *fake_reg(struct fake_qp *qp, uint32_t key, const struct fake_seg *segs,
+				uint32_t num_segs, uint64_t iova, uint32_t access)
+{
+	struct engine_send_wr *wr = fake_send_key(qp, ENGINE_WR_REG_MR, key);
+	uint32_t i;
+
+	wr->mem = (struct engine_key_mem) {
+		.addr = iova,
+		.segs = (uintptr_t)segs,
+		.num_segs = num_segs,
+		.access = access,
+	};
+	for (i = 0; i < num_segs; i++)
+		wr->mem.length += segs[i].len;
+	return wr;
+}
+
+struct engine_send_wr *fake_inv(struct fake_qp *qp, enum engine_opcode opcode, uint32_t rkey)
+{
+	return fake_send_key(qp, opcode, rkey);
+}
+
 struct engine_recv_wr *fake_recv(struct fake_qp *qp, uint64_t addr, uint32_t length)
 {
 	struct engine_recv_wr *wr = &qp->rq[qp->rq_pi++ % FAKE_QUEUE];
@@ -306,6 +372,19 @@ int fake_teardown(void **state)
 	fabric_destroy(&t->fabric);
 	free(t);
 	return 0;
+}
+
+void fake_reconnect(struct fake_pair *t)
+{
+	struct fake_qp *qp[2] = { t->a, t->b };
+	unsigned int i;
+
+	for (i = 0; i < 2; i++) {
+		assert_int_equal(fake_set_state(qp[i], ENGINE_QPS_RESET), 0);
+		qp[i]->events = 0;
+	}
+	fake_connect(t->a, t->b);
+	fake_run_all(t);
 }
 
 void fake_fill(uint8_t *p, size_t len, uint32_t seed)

@@ -42,6 +42,8 @@ struct fake_cq {
 	uint32_t events;
 };
 
+struct fake_pair;
+
 struct fake_qp {
 	struct engine_qp base;
 	struct engine_rq rq_base;
@@ -78,6 +80,22 @@ int fake_set_state(struct fake_qp *qp, enum engine_qp_state state);
 struct engine_send_wr *fake_send(struct fake_qp *qp, enum engine_opcode opcode, uint64_t addr,
 				 uint32_t length, uint64_t remote_addr);
 struct engine_recv_wr *fake_recv(struct fake_qp *qp, uint64_t addr, uint32_t length);
+
+/* What engine_key_mem.segs points to. */
+struct fake_seg {
+	uint64_t addr;
+	uint64_t len;
+};
+
+/* These post signaled requests for a key, as fake_send(). */
+struct engine_send_wr *fake_bind(struct fake_qp *qp, uint32_t rkey, uint32_t lkey, uint64_t addr,
+				 uint64_t length, uint32_t access);
+struct engine_send_wr *fake_reg(struct fake_qp *qp, uint32_t key, const struct fake_seg *segs,
+				uint32_t num_segs, uint64_t iova, uint32_t access);
+struct engine_send_wr *fake_inv(struct fake_qp *qp, enum engine_opcode opcode, uint32_t rkey);
+
+/* Both QPs anew, with empty queues. */
+void fake_reconnect(struct fake_pair *t);
 
 /* The next completion, or NULL. */
 const struct engine_wc *fake_wc(struct fake_cq *cq);

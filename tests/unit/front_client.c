@@ -533,6 +533,17 @@ void guest_post_send(struct guest_qp *qp, const struct simhca_sq_wqe *wqe, uint6
 	qp->sq_pi++;
 }
 
+void guest_post_mem(struct guest_qp *qp, const struct simhca_sq_wqe *wqe,
+		    const struct simhca_mem_wqe *mem)
+{
+	uint32_t entry = qp->sq_pi % (1u << GUEST_WR_LOG);
+	uint8_t *at = guest_ptr(qp->g, qp->sq + ((uint64_t)entry << GUEST_SQ_STRIDE));
+
+	memcpy(at, wqe, sizeof(*wqe));
+	memcpy(at + sizeof(*wqe), mem, sizeof(*mem));
+	qp->sq_pi++;
+}
+
 void guest_post_recv(struct guest_qp *qp, uint64_t addr, uint32_t length, uint32_t lkey)
 {
 	uint32_t entry = qp->rq_pi % (1u << GUEST_WR_LOG);

@@ -146,6 +146,8 @@ void guest_connect(struct guest_qp *qp, struct guest_qp *dest);
 
 void guest_post_send(struct guest_qp *qp, const struct simhca_sq_wqe *wqe, uint64_t addr,
 		     uint32_t length, uint32_t lkey);
+void guest_post_mem(struct guest_qp *qp, const struct simhca_sq_wqe *wqe,
+		    const struct simhca_mem_wqe *mem);
 void guest_post_recv(struct guest_qp *qp, uint64_t addr, uint32_t length, uint32_t lkey);
 /* Publishes what was posted. */
 void guest_ring(struct guest_qp *qp);

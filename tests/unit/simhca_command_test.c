@@ -116,9 +116,9 @@ static void test_bad_create_mr(void **state)
 	BAD(good, create_mr.key, SIMHCA_MAX_MRS << 8, SIMHCA_CMD_EINVAL);
 	BAD(good, create_mr.pdn, 0, SIMHCA_CMD_EINVAL);
 	BAD(good, create_mr.pdn, SIMHCA_MAX_PDS, SIMHCA_CMD_EINVAL);
-	BAD(good, create_mr.access, 0x10, SIMHCA_CMD_EINVAL);
+	BAD(good, create_mr.access, 0x20, SIMHCA_CMD_EINVAL);
 	BAD(good, create_mr.access, SIMHCA_ACCESS_REMOTE_WRITE, SIMHCA_CMD_EINVAL);
-	BAD(good, create_mr.flags, 2, SIMHCA_CMD_EOPNOTSUPP);
+	BAD(good, create_mr.flags, 4, SIMHCA_CMD_EOPNOTSUPP);
 	BAD(good, create_mr.length, 0, SIMHCA_CMD_EINVAL);
 	BAD(good, create_mr.length, 9999, SIMHCA_CMD_EINVAL);
 	BAD(good, create_mr.sgl.nsegs, 0, SIMHCA_CMD_EINVAL);

@@ -42,7 +42,7 @@
 #define SIMHCA_REG_CMDQ_LOG_SIZE	0x30	/* 32 RW  log2 of entries, 1..CMDQ_MAX_LOG */
 
 #define SIMHCA_MAGIC			0x484d4953	/* "SIMH" */
-#define SIMHCA_VERSION			2
+#define SIMHCA_VERSION			3
 #define SIMHCA_CMDQ_MAX_LOG		8
 
 #define SIMHCA_STATUS_ENABLED		(1u << 0)	/* rings accepted, commands are served */
@@ -204,7 +204,8 @@ struct simhca_sgl {
 
 #define SIMHCA_MAX_QPS			(1u << 16)	/* QP numbers 2..MAX-1 */
 #define SIMHCA_MAX_CQS			(1u << 16)	/* CQ numbers 1..MAX-1 */
-#define SIMHCA_MAX_MRS			(1u << 20)	/* key index 1..MAX-1 */
+#define SIMHCA_MAX_MRS			(1u << 20)	/* and windows: key index 1..MAX-1 */
+#define SIMHCA_MAX_FAST_SEGS		1024		/* segments of a fast registration */
 #define SIMHCA_MAX_PDS			(1u << 16)	/* PD numbers 1..MAX-1 */
 #define SIMHCA_MAX_LOG_WR		15	/* log2 of WQEs of a queue */
 #define SIMHCA_MAX_LOG_CQE		22
@@ -236,6 +237,8 @@ enum simhca_cmd_opcode {
 	SIMHCA_CMD_QUERY_STATS	= 13,	/* out: struct simhca_stats */
 	SIMHCA_CMD_FENCE_MR	= 14,
 	SIMHCA_CMD_REREG_MR	= 15,
+	SIMHCA_CMD_CREATE_MW	= 16,
+	SIMHCA_CMD_DESTROY_MW	= 17,
 };
 
 enum simhca_cmd_status {
@@ -268,7 +271,11 @@ struct simhca_cmd_create_eq {
 
 /*
  * Payload of every DESTROY command and of FENCE_MR: @id is eqn, key, cqn or qpn. A whole key is
- * compared.
+ * compared, but for keys of windows and of SIMHCA_MR_FAST, of which work requests change the variant.
+ *
+ * An MR to which windows are bound can be neither destroyed nor re-registered (EBUSY). It can be
+ * fenced, and its windows are as dead then. DESTROY_MW unbinds the window, DESTROY_QP all windows of
+ * type 2 that the QP has bound.
  *
  * FENCE_MR takes the memory away from a key, which stays in use until DESTROY_MR. Requests that use
  * it, also those under way, complete with LOC_PROT_ERR or, for a remote key, REM_ACCESS_ERR.
@@ -303,9 +310,13 @@ struct simhca_cmd_set_gid {
 #define SIMHCA_ACCESS_REMOTE_WRITE	(1u << 1)
 #define SIMHCA_ACCESS_REMOTE_READ	(1u << 2)
 #define SIMHCA_ACCESS_REMOTE_ATOMIC	(1u << 3)
+#define SIMHCA_ACCESS_MW_BIND		(1u << 4)	/* of an MR: windows may be bound to it */
+#define SIMHCA_ACCESS_ZERO_BASED	(1u << 5)	/* of BIND_MW: its addresses count from 0 */
 
 /* The MR covers every DMA address the function can reach: IOVA = DMA address (get_dma_mr). */
 #define SIMHCA_MR_DMA			(1u << 0)
+/* The MR has no memory, and no rights, until REG_MR; @sgl.nsegs: the most segments it can get then. */
+#define SIMHCA_MR_FAST			(1u << 1)
 
 /**
  * struct simhca_cmd_create_mr - create a memory region
@@ -316,6 +327,8 @@ struct simhca_cmd_set_gid {
  * @iova: address of its first byte in work requests
  * @length: bytes, not 0, equal to @sgl.length
  * @sgl: the memory (ignored with SIMHCA_MR_DMA)
+ *
+ * With SIMHCA_MR_FAST @access, @iova, @length, @sgl.addr and @sgl.length are 0.
  */
 struct simhca_cmd_create_mr {
 	__le32 key;
@@ -325,6 +338,25 @@ struct simhca_cmd_create_mr {
 	__le64 iova;
 	__le64 length;
 	struct simhca_sgl sgl;
+};
+
+enum simhca_mw_type {
+	SIMHCA_MW_TYPE_1	= 1,	/* numbered as enum ibv_mw_type */
+	SIMHCA_MW_TYPE_2	= 2,	/* of IBTA's kind 2B: of one QP and one PD */
+};
+
+/**
+ * struct simhca_cmd_create_mw - create a memory window, not bound
+ * @key: the index must be free of MRs and windows; BIND_MW chooses other variants
+ * @pdn: protection domain
+ * @type: &enum simhca_mw_type
+ * @reserved: 0
+ */
+struct simhca_cmd_create_mw {
+	__le32 key;
+	__le32 pdn;
+	__le32 type;
+	__le32 reserved;
 };
 
 /* simhca_cmd_rereg_mr.mask: what is changed */
@@ -514,6 +546,7 @@ struct simhca_cmd {
 		struct simhca_cmd_set_gid set_gid;
 		struct simhca_cmd_create_mr create_mr;
 		struct simhca_cmd_rereg_mr rereg_mr;
+		struct simhca_cmd_create_mw create_mw;
 		struct simhca_cmd_create_cq create_cq;
 		struct simhca_cmd_create_qp create_qp;
 		struct simhca_qp_attr modify_qp;
@@ -544,7 +577,7 @@ struct simhca_rsp {
  * @max_mr_size: bytes
  * @max_qp: QPs; their numbers are 2..@max_qp + 1
  * @max_cq: CQs; their numbers are 1..@max_cq
- * @max_mr: MRs; their key indices are 1..@max_mr
+ * @max_mr: MRs and windows; their key indices are 1..@max_mr
  * @max_pd: PDs; their numbers are 1..@max_pd
  * @max_srq: SRQs
  * @max_log_wr: as SIMHCA_MAX_LOG_WR
@@ -600,6 +633,10 @@ enum simhca_wr_opcode {			/* numbered as enum ibv_wr_opcode */
 	SIMHCA_WR_RDMA_READ		= 4,
 	SIMHCA_WR_ATOMIC_CMP_AND_SWP	= 5,
 	SIMHCA_WR_ATOMIC_FETCH_AND_ADD	= 6,
+	SIMHCA_WR_LOCAL_INV		= 7,
+	SIMHCA_WR_BIND_MW		= 8,
+	SIMHCA_WR_SEND_WITH_INV		= 9,
+	SIMHCA_WR_REG_MR		= 32,	/* numbered as enum ib_wr_opcode */
 };
 
 #define SIMHCA_WR_FENCE			(1u << 0)	/* wait for earlier reads and atomics */
@@ -621,7 +658,8 @@ struct simhca_sge {
  * @num_sge: SGEs that follow, 0 with SIMHCA_WR_INLINE
  * @imm_data: immediate data, network order, passed on as it is
  * @inline_len: bytes of inline data that follow
- * @rkey: of the remote memory
+ * @rkey: of the remote memory; LOCAL_INV, SEND_WITH_INV: the key that is invalidated; BIND_MW, REG_MR:
+ *        the new key, whose index says which window or MR
  * @remote_addr: of the remote memory; 8-byte aligned for atomics
  * @compare_add: operand of FETCH_AND_ADD, comparand of CMP_AND_SWP
  * @swap: new value of CMP_AND_SWP
@@ -638,6 +676,30 @@ struct simhca_sq_wqe {
 	__le64 compare_add;
 	__le64 swap;
 	__u8 reserved[24];
+};
+
+/**
+ * struct simhca_mem_wqe - follows the head of BIND_MW and REG_MR: what the key is to stand for
+ * @addr: BIND_MW: address of the first byte, as the MR names it; REG_MR: address of the first byte
+ *        in work requests
+ * @length: bytes; BIND_MW of a window of type 1: 0 unbinds it
+ * @segs: REG_MR: DMA address of @num_segs &struct simhca_seg, which the device reads before it completes
+ *        the request
+ * @num_segs: REG_MR: at most what the MR was created for
+ * @lkey: BIND_MW: the MR; it must have SIMHCA_ACCESS_MW_BIND
+ * @access: SIMHCA_ACCESS_*; BIND_MW: those of the peer, and SIMHCA_ACCESS_ZERO_BASED
+ * @reserved: 0
+ *
+ * A window of type 2 and the MR of a REG_MR must be free: new, or invalidated.
+ */
+struct simhca_mem_wqe {
+	__le64 addr;
+	__le64 length;
+	__le64 segs;
+	__le32 num_segs;
+	__le32 lkey;
+	__le32 access;
+	__le32 reserved;
 };
 
 /**
@@ -658,6 +720,7 @@ enum simhca_wc_status {			/* numbered as enum ibv_wc_status */
 	SIMHCA_WC_LOC_QP_OP_ERR		= 2,
 	SIMHCA_WC_LOC_PROT_ERR		= 4,
 	SIMHCA_WC_WR_FLUSH_ERR		= 5,
+	SIMHCA_WC_MW_BIND_ERR		= 6,	/* BIND_MW, REG_MR, LOCAL_INV */
 	SIMHCA_WC_REM_INV_REQ_ERR	= 9,
 	SIMHCA_WC_REM_ACCESS_ERR	= 10,
 	SIMHCA_WC_REM_OP_ERR		= 11,
@@ -667,6 +730,7 @@ enum simhca_wc_status {			/* numbered as enum ibv_wc_status */
 
 #define SIMHCA_CQE_RECV			(1u << 0)	/* of a receive queue */
 #define SIMHCA_CQE_IMM			(1u << 1)	/* @imm_data is valid */
+#define SIMHCA_CQE_INV			(1u << 2)	/* @inv_rkey is valid */
 
 /**
  * struct simhca_cqe - entry of a completion queue
@@ -675,6 +739,7 @@ enum simhca_wc_status {			/* numbered as enum ibv_wc_status */
  *             queue complete all earlier unsignaled WQEs too
  * @byte_len: bytes received (receive), read (RDMA READ, atomics)
  * @imm_data: network order
+ * @inv_rkey: the key that the sender has invalidated
  * @vendor_err: which check failed; for people only
  * @opcode: &enum simhca_wr_opcode of the work request, for receives that of the sender
  * @status: &enum simhca_wc_status
@@ -686,7 +751,10 @@ struct simhca_cqe {
 	__le32 qpn;
 	__le32 wqe_index;
 	__le32 byte_len;
-	__be32 imm_data;
+	union {
+		__be32 imm_data;
+		__le32 inv_rkey;
+	};
 	__le32 vendor_err;
 	__u8 opcode;
 	__u8 status;
