@@ -44,6 +44,7 @@ static uint16_t cmd_query_dev(struct simhca_dev *dev, const struct simhca_cmd *c
 		.gid_table_len = htole32(SIMHCA_GID_TABLE_LEN),
 		.max_eq = htole32(SIMHCA_MAX_EQS),
 		.num_vectors = htole32(SIMHCA_NUM_VECTORS),
+		.max_fast_segs = htole32(SIMHCA_MAX_FAST_SEGS),
 	};
 
 	return cmd_out(dev, cmd, &attr, sizeof(attr));

@@ -13,10 +13,13 @@
 static void simhca_free_context(struct ibv_context *ibvctx);
 
 static const struct verbs_context_ops simhca_context_ops = {
+	.alloc_mw = simhca_alloc_mw,
 	.alloc_pd = simhca_alloc_pd,
+	.bind_mw = simhca_bind_mw,
 	.cq_event = simhca_cq_event,
 	.create_cq = simhca_create_cq,
 	.create_qp = simhca_create_qp,
+	.dealloc_mw = simhca_dealloc_mw,
 	.dealloc_pd = simhca_dealloc_pd,
 	.dereg_mr = simhca_dereg_mr,
 	.destroy_cq = simhca_destroy_cq,

@@ -146,6 +146,8 @@ struct ibv_mr *simhca_reg_dmabuf_mr(struct ibv_pd *pd, uint64_t offset,
 int simhca_rereg_mr(struct verbs_mr *vmr, int flags, struct ibv_pd *pd,
 		    void *addr, size_t length, int access);
 int simhca_dereg_mr(struct verbs_mr *vmr);
+struct ibv_mw *simhca_alloc_mw(struct ibv_pd *pd, enum ibv_mw_type type);
+int simhca_dealloc_mw(struct ibv_mw *mw);
 
 /* simhca_cq.c */
 struct ibv_cq *simhca_create_cq(struct ibv_context *ibvctx, int cqe,
@@ -171,6 +173,8 @@ int simhca_query_qp(struct ibv_qp *ibvqp, struct ibv_qp_attr *attr,
 int simhca_destroy_qp(struct ibv_qp *ibvqp);
 int simhca_post_send(struct ibv_qp *ibvqp, struct ibv_send_wr *wr,
 		     struct ibv_send_wr **bad_wr);
+int simhca_bind_mw(struct ibv_qp *ibvqp, struct ibv_mw *mw,
+		   struct ibv_mw_bind *bind);
 int simhca_post_recv(struct ibv_qp *ibvqp, struct ibv_recv_wr *wr,
 		     struct ibv_recv_wr **bad_wr);
 struct simhca_qp *simhca_find_qp(struct simhca_context *ctx, uint32_t qpn);

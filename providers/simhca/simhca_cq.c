@@ -21,6 +21,9 @@ static const enum ibv_wc_opcode simhca_send_wc_opcode[] = {
 	[SIMHCA_WR_RDMA_READ]		 = IBV_WC_RDMA_READ,
 	[SIMHCA_WR_ATOMIC_CMP_AND_SWP]	 = IBV_WC_COMP_SWAP,
 	[SIMHCA_WR_ATOMIC_FETCH_AND_ADD] = IBV_WC_FETCH_ADD,
+	[SIMHCA_WR_LOCAL_INV]		 = IBV_WC_LOCAL_INV,
+	[SIMHCA_WR_BIND_MW]		 = IBV_WC_BIND_MW,
+	[SIMHCA_WR_SEND_WITH_INV]	 = IBV_WC_SEND,
 };
 
 struct ibv_cq *simhca_create_cq(struct ibv_context *ibvctx, int cqe,
@@ -147,6 +150,10 @@ static bool simhca_read_cqe(struct simhca_context *ctx,
 	if (cqe->flags & SIMHCA_CQE_IMM) {
 		wc->imm_data = cqe->imm_data;
 		wc->wc_flags = IBV_WC_WITH_IMM;
+	}
+	if (cqe->flags & SIMHCA_CQE_INV) {
+		wc->invalidated_rkey = le32toh(cqe->inv_rkey);
+		wc->wc_flags = IBV_WC_WITH_INV;
 	}
 
 	/* From here on the WQE, and the unsignaled ones before it, may be overwritten. */

@@ -23,12 +23,21 @@ static_assert((int)IBV_WR_RDMA_WRITE == SIMHCA_WR_RDMA_WRITE &&
 	      (int)IBV_WR_RDMA_READ == SIMHCA_WR_RDMA_READ &&
 	      (int)IBV_WR_ATOMIC_CMP_AND_SWP == SIMHCA_WR_ATOMIC_CMP_AND_SWP &&
 	      (int)IBV_WR_ATOMIC_FETCH_AND_ADD ==
-		      SIMHCA_WR_ATOMIC_FETCH_AND_ADD,
+		      SIMHCA_WR_ATOMIC_FETCH_AND_ADD &&
+	      (int)IBV_WR_LOCAL_INV == SIMHCA_WR_LOCAL_INV &&
+	      (int)IBV_WR_BIND_MW == SIMHCA_WR_BIND_MW &&
+	      (int)IBV_WR_SEND_WITH_INV == SIMHCA_WR_SEND_WITH_INV,
 	      "opcodes differ");
 static_assert((int)IBV_SEND_FENCE == SIMHCA_WR_FENCE &&
 	      (int)IBV_SEND_SIGNALED == SIMHCA_WR_SIGNALED &&
 	      (int)IBV_SEND_SOLICITED == SIMHCA_WR_SOLICITED &&
 	      (int)IBV_SEND_INLINE == SIMHCA_WR_INLINE, "send flags differ");
+
+#define SIMHCA_BIND_ACCESS	(IBV_ACCESS_REMOTE_WRITE |		\
+				 IBV_ACCESS_REMOTE_READ |		\
+				 IBV_ACCESS_REMOTE_ATOMIC |		\
+				 IBV_ACCESS_LOCAL_WRITE |		\
+				 IBV_ACCESS_ZERO_BASED)
 
 #define SIMHCA_SEND_FLAGS	(IBV_SEND_FENCE | IBV_SEND_SIGNALED |	\
 				 IBV_SEND_SOLICITED | IBV_SEND_INLINE)
@@ -147,6 +156,7 @@ static int simhca_alloc_wqs(struct simhca_context *ctx, struct simhca_qp *qp,
 
 	payload = max_t(uint32_t, cap->max_inline_data,
 			cap->max_send_sge * sizeof(struct simhca_sge));
+	payload = max_t(uint32_t, payload, sizeof(struct simhca_mem_wqe));
 	ret = simhca_alloc_wq(&qp->sq, max_t(uint32_t, cap->max_send_wr, 1),
 			      sizeof(struct simhca_sq_wqe) + payload);
 	if (ret)
@@ -380,6 +390,38 @@ static int simhca_set_inline(const struct simhca_qp *qp,
 	return 0;
 }
 
+/* Rights of a window are those of the peer: what the owner may do is the MR's business. */
+static uint32_t simhca_bind_access(unsigned int access)
+{
+	return (access & IBV_ACCESS_REMOTE_WRITE ?
+			SIMHCA_ACCESS_REMOTE_WRITE : 0) |
+	       (access & IBV_ACCESS_REMOTE_READ ?
+			SIMHCA_ACCESS_REMOTE_READ : 0) |
+	       (access & IBV_ACCESS_REMOTE_ATOMIC ?
+			SIMHCA_ACCESS_REMOTE_ATOMIC : 0) |
+	       (access & IBV_ACCESS_ZERO_BASED ? SIMHCA_ACCESS_ZERO_BASED : 0);
+}
+
+static int simhca_set_bind(struct simhca_sq_wqe *wqe, const struct ibv_mw *mw,
+			   uint32_t rkey, const struct ibv_mw_bind_info *info)
+{
+	struct simhca_mem_wqe *mem = (struct simhca_mem_wqe *)(wqe + 1);
+
+	if ((mw->rkey ^ rkey) >> SIMHCA_KEY_INDEX_SHIFT ||
+	    info->mw_access_flags & ~SIMHCA_BIND_ACCESS ||
+	    (info->length && !info->mr))
+		return EINVAL;
+
+	wqe->rkey = htole32(rkey);
+	*mem = (struct simhca_mem_wqe){
+		.addr = htole64(info->addr),
+		.length = htole64(info->length),
+		.lkey = htole32(info->mr ? info->mr->lkey : 0),
+		.access = htole32(simhca_bind_access(info->mw_access_flags)),
+	};
+	return 0;
+}
+
 static int simhca_build_sq_wqe(struct simhca_qp *qp,
 			       const struct ibv_send_wr *wr)
 {
@@ -408,6 +450,11 @@ static int simhca_build_sq_wqe(struct simhca_qp *qp,
 		wqe->rkey = htole32(wr->wr.rdma.rkey);
 		break;
 
+	case IBV_WR_SEND_WITH_INV:
+		wqe->rkey = htole32(wr->invalidate_rkey);
+		may_inline = true;
+		break;
+
 	case IBV_WR_SEND_WITH_IMM:
 		wqe->imm_data = wr->imm_data;
 		SWITCH_FALLTHROUGH;
@@ -423,6 +470,16 @@ static int simhca_build_sq_wqe(struct simhca_qp *qp,
 		wqe->remote_addr = htole64(wr->wr.atomic.remote_addr);
 		wqe->rkey = htole32(wr->wr.atomic.rkey);
 		break;
+
+	case IBV_WR_LOCAL_INV:
+		wqe->rkey = htole32(wr->invalidate_rkey);
+		return wr->send_flags & IBV_SEND_INLINE ? EINVAL : 0;
+
+	case IBV_WR_BIND_MW:
+		if (wr->send_flags & IBV_SEND_INLINE)
+			return EINVAL;
+		return simhca_set_bind(wqe, wr->bind_mw.mw, wr->bind_mw.rkey,
+				       &wr->bind_mw.bind_info);
 
 	default:
 		return EINVAL;
@@ -472,6 +529,30 @@ int simhca_post_send(struct ibv_qp *ibvqp, struct ibv_send_wr *wr,
 		simhca_ring_sq(ctx, qp);
 
 	pthread_spin_unlock(&sq->lock);
+
+	return ret;
+}
+
+/* Windows of type 1: libibverbs has checked that it is one. */
+int simhca_bind_mw(struct ibv_qp *ibvqp, struct ibv_mw *mw,
+		   struct ibv_mw_bind *bind)
+{
+	struct ibv_send_wr wr = {
+		.wr_id = bind->wr_id,
+		.opcode = IBV_WR_BIND_MW,
+		.send_flags = bind->send_flags,
+		.bind_mw = {
+			.mw = mw,
+			.rkey = ibv_inc_rkey(mw->rkey),
+			.bind_info = bind->bind_info,
+		},
+	};
+	struct ibv_send_wr *bad_wr;
+	int ret;
+
+	ret = simhca_post_send(ibvqp, &wr, &bad_wr);
+	if (!ret)
+		mw->rkey = wr.bind_mw.rkey;
 
 	return ret;
 }

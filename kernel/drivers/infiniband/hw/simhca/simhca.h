@@ -6,7 +6,7 @@
  *
  *	simhca_main.c	PCI function, ib_device, pairing with the net device
  *	simhca_verbs.c	device, port, GIDs, PDs, counters
- *	simhca_mr.c simhca_cq.c simhca_qp.c
+ *	simhca_mr.c simhca_mw.c simhca_cq.c simhca_qp.c
  *			one kind of object each
  *	simhca_uar.c	doorbell pages and user contexts
  *	simhca_sgl.c	memory described to the device
@@ -47,7 +47,7 @@
  * @max_mr_size: bytes
  * @max_qp: QPs; their numbers are 2..@max_qp + 1
  * @max_cq: CQs; their numbers are 1..@max_cq
- * @max_mr: MRs; their key indices are 1..@max_mr
+ * @max_mr: MRs and windows; their key indices are 1..@max_mr
  * @max_pd: PDs; their numbers are 1..@max_pd
  * @max_log_wr: log2 of WQEs of a queue
  * @max_log_cqe: log2 of CQEs of a CQ
@@ -57,6 +57,7 @@
  * @max_rd_atomic: outstanding reads and atomics, either side
  * @gid_table_len: entries
  * @max_eq: EQ numbers
+ * @max_fast_segs: segments of a fast registration
  */
 struct simhca_caps {
 	u64 fw_ver;
@@ -73,6 +74,7 @@ struct simhca_caps {
 	u32 max_rd_atomic;
 	u32 gid_table_len;
 	u32 max_eq;
+	u32 max_fast_segs;
 };
 
 struct simhca_cmd_wait;
@@ -163,7 +165,7 @@ enum simhca_sw_counter {
  * @fail_work: wakes who waits for completions, once the device was given up
  * @pds: PD numbers
  * @uars: pages of BAR 2
- * @mrs: MRs by key index
+ * @mrs: MRs and windows by key index
  * @next_mr: where the search for an index goes on; under the lock of @mrs
  * @key_variant: variant of new keys, changes whenever @next_mr wraps; under the lock of @mrs
  * @cqs: CQs by number, looked up by interrupt handlers; an entry is erased, and the
@@ -271,9 +273,24 @@ struct simhca_mr_mem {
 };
 
 /**
+ * struct simhca_fast_mem - memory that a work request gives to an MR
+ * @segs: the list that IB_WR_REG_MR names, read by the device
+ * @dma: its DMA address
+ * @max: segments it has room for; 0: not an MR of this kind
+ * @num: segments it has. Belongs, as @segs, to who maps and posts.
+ */
+struct simhca_fast_mem {
+	struct simhca_seg *segs;
+	dma_addr_t dma;
+	u32 max;
+	u32 num;
+};
+
+/**
  * struct simhca_mr - a memory region
  * @ibmr: embedded
  * @access: IB_ACCESS_* it was registered with
+ * @fast: of MRs for fast registration, which have no @mem
  * @lock: protects @mem and @fenced, and is held while the device is told of a change in them.
  *        Taken under the lock of a umem (ib_umem_revoke_lock()), never the other way round.
  * @mem: the memory that the key stands for
@@ -282,9 +299,14 @@ struct simhca_mr_mem {
 struct simhca_mr {
 	struct ib_mr ibmr;
 	int access;
+	struct simhca_fast_mem fast;
 	struct mutex lock;	/* protects what follows */
 	struct simhca_mr_mem *mem;
 	bool fenced;
+};
+
+struct simhca_mw {
+	struct ib_mw ibmw;
 };
 
 /**
@@ -382,6 +404,7 @@ void simhca_cmdq_set_registered(struct simhca_dev *dev, bool registered);
 int simhca_cmd_exec(struct simhca_dev *dev, struct simhca_cmd *cmd);
 int simhca_cmd_query(struct simhca_dev *dev, struct simhca_cmd *cmd, void *out, size_t len);
 void simhca_cmd_destroy(struct simhca_dev *dev, enum simhca_cmd_opcode opcode, u32 id);
+int simhca_cmd_destroy_mr(struct simhca_dev *dev, u32 key);
 void simhca_dev_reset(struct simhca_dev *dev);
 void simhca_dev_fail(struct simhca_dev *dev, const char *why);
 
@@ -417,9 +440,20 @@ struct ib_mr *simhca_reg_user_mr_dmabuf(struct ib_pd *ibpd, u64 offset, u64 leng
 struct ib_mr *simhca_rereg_user_mr(struct ib_mr *ibmr, int flags, u64 start, u64 length,
 				   u64 virt_addr, int access, struct ib_pd *ibpd,
 				   struct ib_udata *udata);
+struct ib_mr *simhca_alloc_mr(struct ib_pd *ibpd, enum ib_mr_type type, u32 max_num_sg);
+int simhca_map_mr_sg(struct ib_mr *ibmr, struct scatterlist *sgl, int sg_nents,
+		     unsigned int *sg_offset);
 int simhca_dereg_mr(struct ib_mr *ibmr, struct ib_udata *udata);
 bool simhca_mr_revocable(struct ib_device *ibdev);
 int simhca_fill_res_mr_entry(struct sk_buff *msg, struct ib_mr *ibmr);
+
+int simhca_key_alloc(struct simhca_dev *dev, void *owner, u32 *key);
+void simhca_key_free(struct simhca_dev *dev, u32 key);
+u32 simhca_mr_access(int access);
+
+/* simhca_mw.c */
+int simhca_alloc_mw(struct ib_mw *ibmw, struct ib_udata *udata);
+int simhca_dealloc_mw(struct ib_mw *ibmw);
 
 /* simhca_cq.c */
 int simhca_create_user_cq(struct ib_cq *ibcq, const struct ib_cq_init_attr *attr,

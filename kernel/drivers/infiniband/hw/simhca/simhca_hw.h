@@ -589,6 +589,8 @@ struct simhca_rsp {
  * @gid_table_len: as SIMHCA_GID_TABLE_LEN
  * @max_eq: as SIMHCA_MAX_EQS
  * @num_vectors: as SIMHCA_NUM_VECTORS
+ * @max_fast_segs: as SIMHCA_MAX_FAST_SEGS
+ * @reserved: 0
  */
 struct simhca_dev_attr {
 	__le64 fw_ver;
@@ -607,6 +609,8 @@ struct simhca_dev_attr {
 	__le32 gid_table_len;
 	__le32 max_eq;
 	__le32 num_vectors;
+	__le32 max_fast_segs;
+	__le32 reserved;
 };
 
 /* Output of SIMHCA_CMD_QUERY_STATS: counts since enable. */

@@ -22,6 +22,7 @@ static_assert(sizeof(struct simhca_cmd) == 128);
 static_assert(sizeof(struct simhca_rsp) == 16);
 static_assert(sizeof(struct simhca_sq_wqe) == 64);
 static_assert(sizeof(struct simhca_rq_wqe) == 16);
+static_assert(sizeof(struct simhca_mem_wqe) == 40);
 static_assert(sizeof(struct simhca_cqe) == 32);
 static_assert(sizeof(struct simhca_eqe) == 16);
 static_assert(sizeof(struct simhca_dev_attr) <= SIMHCA_OUT_SIZE);
@@ -121,6 +122,7 @@ static int simhca_query_caps(struct simhca_dev *dev)
 	caps->max_rd_atomic = le32_to_cpu(attr.max_rd_atomic);
 	caps->gid_table_len = le32_to_cpu(attr.gid_table_len);
 	caps->max_eq = le32_to_cpu(attr.max_eq);
+	caps->max_fast_segs = le32_to_cpu(attr.max_fast_segs);
 
 	/* What the driver computes with must be in the range its types were chosen for */
 	if (!caps->max_qp || !caps->max_cq || !caps->max_mr || !caps->max_pd ||
@@ -129,7 +131,8 @@ static int simhca_query_caps(struct simhca_dev *dev)
 	    caps->max_log_wr > SIMHCA_MAX_LOG_WR || caps->max_log_cqe > SIMHCA_MAX_LOG_CQE ||
 	    caps->max_sge > SIMHCA_MAX_SGE || caps->max_inline > SIMHCA_MAX_INLINE ||
 	    caps->max_rd_atomic > SIMHCA_MAX_RD_ATOMIC || !caps->gid_table_len ||
-	    caps->gid_table_len > SIMHCA_GID_TABLE_LEN || caps->max_eq < dev->num_eqs) {
+	    caps->gid_table_len > SIMHCA_GID_TABLE_LEN || caps->max_eq < dev->num_eqs ||
+	    caps->max_fast_segs > SIMHCA_MAX_FAST_SEGS) {
 		dev_err(&dev->pdev->dev, "device tells limits that are out of range\n");
 		return -EPROTO;
 	}

@@ -306,7 +306,8 @@ static int simhca_modify_qp_check(struct simhca_qp *qp, const struct ib_qp_attr 
 	    (mask & IB_QP_PATH_MIG_STATE && attr->path_mig_state != IB_MIG_MIGRATED))
 		return -EOPNOTSUPP;
 	if (mask & IB_QP_ACCESS_FLAGS &&
-	    attr->qp_access_flags & ~(SIMHCA_QP_ACCESS_FLAGS | IB_ACCESS_LOCAL_WRITE))
+	    attr->qp_access_flags & ~(SIMHCA_QP_ACCESS_FLAGS | IB_ACCESS_LOCAL_WRITE |
+				      IB_ACCESS_MW_BIND))
 		return -EOPNOTSUPP;
 	return 0;
 }

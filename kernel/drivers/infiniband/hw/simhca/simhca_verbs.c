@@ -22,6 +22,8 @@ static int simhca_query_device(struct ib_device *ibdev, struct ib_device_attr *a
 		return err;
 
 	memset(attr, 0, sizeof(*attr));
+	attr->device_cap_flags = IB_DEVICE_RC_RNR_NAK_GEN | IB_DEVICE_MEM_WINDOW |
+				 IB_DEVICE_MEM_WINDOW_TYPE_2B;
 	attr->fw_ver = caps->fw_ver;
 	attr->sys_image_guid = ibdev->node_guid;
 	attr->max_mr_size = caps->max_mr_size;
@@ -37,6 +39,8 @@ static int simhca_query_device(struct ib_device *ibdev, struct ib_device_attr *a
 	attr->max_cq = caps->max_cq;
 	attr->max_cqe = BIT(caps->max_log_cqe);
 	attr->max_mr = caps->max_mr;
+	attr->max_mw = caps->max_mr;
+	attr->max_fast_reg_page_list_len = caps->max_fast_segs;
 	attr->max_pd = caps->max_pd;
 	attr->max_qp_rd_atom = caps->max_rd_atomic;
 	attr->max_qp_init_rd_atom = caps->max_rd_atomic;
@@ -246,10 +250,13 @@ const struct ib_device_ops simhca_dev_ops = {
 	.add_gid = simhca_add_gid,
 	.alloc_hw_device_stats = simhca_alloc_hw_device_stats,
 	.alloc_hw_port_stats = simhca_alloc_hw_port_stats,
+	.alloc_mr = simhca_alloc_mr,
+	.alloc_mw = simhca_alloc_mw,
 	.alloc_pd = simhca_alloc_pd,
 	.alloc_ucontext = simhca_alloc_ucontext,
 	.create_qp = simhca_create_qp,
 	.create_user_cq = simhca_create_user_cq,
+	.dealloc_mw = simhca_dealloc_mw,
 	.dealloc_pd = simhca_dealloc_pd,
 	.dealloc_ucontext = simhca_dealloc_ucontext,
 	.del_gid = simhca_del_gid,
@@ -262,6 +269,7 @@ const struct ib_device_ops simhca_dev_ops = {
 	.get_hw_stats = simhca_get_hw_stats,
 	.get_link_layer = simhca_get_link_layer,
 	.get_port_immutable = simhca_get_port_immutable,
+	.map_mr_sg = simhca_map_mr_sg,
 	.mmap = simhca_mmap,
 	.mmap_free = simhca_mmap_free,
 	.modify_qp = simhca_modify_qp,
@@ -275,6 +283,7 @@ const struct ib_device_ops simhca_dev_ops = {
 	.rereg_user_mr = simhca_rereg_user_mr,
 
 	INIT_RDMA_OBJ_SIZE(ib_cq, simhca_cq, ibcq),
+	INIT_RDMA_OBJ_SIZE(ib_mw, simhca_mw, ibmw),
 	INIT_RDMA_OBJ_SIZE(ib_pd, simhca_pd, ibpd),
 	INIT_RDMA_OBJ_SIZE(ib_qp, simhca_qp, ibqp),
 	INIT_RDMA_OBJ_SIZE(ib_ucontext, simhca_ucontext, ibucontext),
