@@ -30,6 +30,7 @@
 /* Numbers of objects, and other limits of an HCA. */
 #define ENGINE_MAX_QPS		(1u << 16)
 #define ENGINE_MAX_CQS		(1u << 16)
+#define ENGINE_MAX_SRQS		(1u << 16)
 #define ENGINE_MAX_MRS		(1u << 20)
 #define ENGINE_MAX_PDS		(1u << 16)
 #define ENGINE_MAX_SGE		16u
@@ -129,8 +130,10 @@ enum engine_verr {
 };
 
 enum engine_event {
-	ENGINE_EVENT_CQ_ERR,		/* of a CQ, all others of a QP */
-	ENGINE_EVENT_QP_FATAL,
+	ENGINE_EVENT_CQ_ERR,		/* of a CQ */
+	ENGINE_EVENT_SRQ_ERR,		/* of an SRQ, these two */
+	ENGINE_EVENT_SRQ_LIMIT,
+	ENGINE_EVENT_QP_FATAL,		/* of a QP, all others */
 	ENGINE_EVENT_QP_REQ_ERR,
 	ENGINE_EVENT_QP_ACCESS_ERR,
 	ENGINE_EVENT_COMM_EST,
@@ -204,8 +207,13 @@ struct engine_send_wr {
 	};
 };
 
+/*
+ * @index: as above; of an SRQ what its completion is told by
+ * @left: of an SRQ: receives posted after this one
+ */
 struct engine_recv_wr {
 	uint32_t index;
+	uint32_t left;
 	uint32_t num_sge;
 	struct engine_sge sge[ENGINE_MAX_SGE];
 };
@@ -241,9 +249,23 @@ struct engine_cq {
 	bool error;
 };
 
-/* A queue of receives: a part of a QP, or shared. @hca: [front end] */
+/*
+ * A queue of receives: a part of a QP, or shared.
+ *
+ * @hca: [front end]
+ * @pdn: [front end] of the memory that is received into
+ * @srqn: [front end] 0: part of a QP, which is not created or destroyed by itself
+ * @limit: of an SRQ: ENGINE_EVENT_SRQ_LIMIT when fewer receives than this are left; 0: no event
+ * @refs: QPs that use the SRQ, which cannot be destroyed then
+ * @error: not reachable: nothing can be fetched any more
+ */
 struct engine_rq {
 	struct engine_hca *hca;
+	uint32_t pdn;
+	uint32_t srqn;
+	uint32_t limit;
+	uint32_t refs;
+	bool error;
 };
 
 enum engine_key_type {
@@ -324,6 +346,7 @@ struct engine_qp_attr {
 	uint32_t sgid_index;
 	uint8_t dgid[16];
 	uint8_t dmac[6];
+	bool sqd_notify;		/* SQD: say when the send queue is drained */
 };
 
 /* Which fields engine_qp_modify() takes. */
@@ -341,7 +364,8 @@ struct engine_qp_attr {
 #define ENGINE_QP_MAX_RD_ATOMIC		(1u << 11)
 #define ENGINE_QP_MAX_DEST_RD_ATOMIC	(1u << 12)
 #define ENGINE_QP_DEST_QPN		(1u << 13)
-#define ENGINE_QP_ALL			((1u << 14) - 1)
+#define ENGINE_QP_SQD_NOTIFY		(1u << 14)
+#define ENGINE_QP_ALL			((1u << 15) - 1)
 
 /* Where a QP waits, besides being idle. */
 enum engine_qp_sched {
@@ -361,7 +385,6 @@ struct engine_qp {
 	struct engine_cq *send_cq;
 	struct engine_cq *recv_cq;
 	struct engine_rq *rq;		/* NULL: no receive queue */
-	bool rq_shared;			/* @rq belongs to others, too */
 
 	/* What was set; @attr.state is the state, @attr.*_psn are current. */
 	struct engine_qp_attr attr;
@@ -393,8 +416,8 @@ struct engine_qp {
 	struct list_head requesters;	/* QPs whose @peer this is */
 	struct list_head windows;	/* of type 2, bound by this QP */
 	bool rwr_valid;			/* @rwr was fetched, not completed */
-	bool rq_dead;
 	bool comm_est;			/* COMM_EST was reported */
+	bool last_wqe;			/* and LAST_WQE */
 	struct sgtab_hint recv_hint;
 
 	struct engine_recv_wr rwr;
@@ -415,6 +438,11 @@ struct engine_stats {
 	uint64_t cqe_errors;
 	uint64_t rnr_naks;
 	uint64_t translate_faults;
+	uint64_t rnr_retries;
+	uint64_t ack_timeouts;
+	uint64_t remote_errors;
+	uint64_t cq_overruns;
+	uint64_t srq_limits;
 };
 
 /*
@@ -448,6 +476,7 @@ struct engine_ops {
 	/* Called from anywhere; must not touch memory of the guest. */
 	void (*qp_event)(struct engine_qp *qp, enum engine_event event);
 	void (*cq_event)(struct engine_cq *cq, enum engine_event event);
+	void (*srq_event)(struct engine_rq *rq, enum engine_event event);
 };
 
 /*
@@ -481,6 +510,7 @@ struct engine_hca {
 	struct list_head node;
 	struct idtab qps;
 	struct idtab cqs;
+	struct idtab srqs;
 	struct idtab keys;		/* struct engine_key, by key index */
 	uint64_t mr_changes;		/* times an MR got memory */
 	struct engine_gid gids[ENGINE_MAX_GIDS];
@@ -514,7 +544,7 @@ static inline bool fabric_busy(const struct fabric *fabric)
 int engine_hca_init(struct engine_hca *hca, struct fabric *fabric, const struct engine_ops *ops,
 		    struct dma_map *map);
 
-/* All QPs, CQs and MRs are gone. */
+/* All QPs, CQs, SRQs and MRs are gone. */
 void engine_hca_destroy(struct engine_hca *hca);
 
 /*
@@ -598,7 +628,21 @@ int engine_cq_create(struct engine_cq *cq);
 /* Returns 0 or -EBUSY. */
 int engine_cq_destroy(struct engine_cq *cq);
 
+/* ---- shared receive queues ---- */
+
+/* @rq: zeroed but for the fields of the front end, and @limit. As engine_cq_create(). */
+int engine_srq_create(struct engine_rq *rq);
+
+/* Returns 0 or -EBUSY. */
+int engine_srq_destroy(struct engine_rq *rq);
+
 /* ---- queue pairs ---- */
+
+/* In SQD: is a request still under way? */
+static inline bool engine_qp_draining(const struct engine_qp *qp)
+{
+	return qp->attr.state == ENGINE_QPS_SQD && qp->wr_valid;
+}
 
 /* @qp: zeroed but for the fields of the front end. Returns 0, -EINVAL, -EEXIST, -ENOMEM. */
 int engine_qp_create(struct engine_qp *qp);

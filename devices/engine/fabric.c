@@ -242,9 +242,10 @@ int engine_hca_init(struct engine_hca *hca, struct fabric *fabric, const struct 
 {
 	*hca = (struct engine_hca) { .fabric = fabric, .ops = ops, .map = map };
 	if (idtab_init(&hca->qps, ENGINE_MAX_QPS) || idtab_init(&hca->cqs, ENGINE_MAX_CQS) ||
-	    idtab_init(&hca->keys, ENGINE_MAX_MRS)) {
+	    idtab_init(&hca->srqs, ENGINE_MAX_SRQS) || idtab_init(&hca->keys, ENGINE_MAX_MRS)) {
 		idtab_destroy(&hca->qps);
 		idtab_destroy(&hca->cqs);
+		idtab_destroy(&hca->srqs);
 		idtab_destroy(&hca->keys);
 		return -ENOMEM;
 	}
@@ -258,6 +259,7 @@ void engine_hca_destroy(struct engine_hca *hca)
 	hca->fabric->gid_generation++;
 	idtab_destroy(&hca->qps);
 	idtab_destroy(&hca->cqs);
+	idtab_destroy(&hca->srqs);
 	idtab_destroy(&hca->keys);
 }
 

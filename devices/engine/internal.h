@@ -85,6 +85,11 @@ uint32_t key_invalidate(struct engine_qp *qp, uint32_t key, bool by_peer);
 /* [locked] Returns false when the CQ is lost. */
 bool cq_complete(struct engine_cq *cq, const struct engine_wc *wc);
 
+/* ---- srq.c ---- */
+
+/* A QP wanted a receive from the SRQ; @left remain. */
+void srq_check_limit(struct engine_rq *rq, uint32_t left);
+
 /* ---- qp.c ---- */
 
 /* To ERR: queues will be flushed, requesters of this QP lose it. */

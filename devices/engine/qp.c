@@ -26,6 +26,8 @@ int engine_qp_create(struct engine_qp *qp)
 	}
 	qp->send_cq->refs++;
 	qp->recv_cq->refs++;
+	if (qp->rq)
+		qp->rq->refs++;
 	return 0;
 }
 
@@ -56,6 +58,8 @@ void engine_qp_destroy(struct engine_qp *qp)
 	fabric_remove_qp(qp->hca->fabric);
 	qp->send_cq->refs--;
 	qp->recv_cq->refs--;
+	if (qp->rq)
+		qp->rq->refs--;
 }
 
 /* ---- states ---- */
@@ -69,8 +73,6 @@ void qp_enter_error(struct engine_qp *qp)
 	qp_unlink_peer(qp);
 	qp_drop_requesters(qp);
 	qp_sched_active(qp);
-	if (qp->rq_shared)
-		qp->hca->ops->qp_event(qp, ENGINE_EVENT_LAST_WQE);
 }
 
 void qp_fatal(struct engine_qp *qp)
@@ -91,13 +93,15 @@ static void qp_enter_reset(struct engine_qp *qp)
 	qp->ack_timeout = false;
 	qp->sq_dead = false;
 	qp->rwr_valid = false;
-	qp->rq_dead = false;
+	if (qp->rq && !qp->rq->srqn)
+		qp->rq->error = false;
 	qp->comm_est = false;
+	qp->last_wqe = false;
 }
 
 void qp_check_drained(struct engine_qp *qp)
 {
-	if (qp->attr.state == ENGINE_QPS_SQD && !qp->wr_valid)
+	if (qp->attr.state == ENGINE_QPS_SQD && !qp->wr_valid && qp->attr.sqd_notify)
 		qp->hca->ops->qp_event(qp, ENGINE_EVENT_SQ_DRAINED);
 }
 
@@ -119,7 +123,7 @@ static const struct {
 	  ENGINE_QP_MAX_RD_ATOMIC,
 	  ENGINE_QP_ACCESS | ENGINE_QP_MIN_RNR_TIMER },
 	{ ENGINE_QPS_RTS, ENGINE_QPS_RTS, 0, ENGINE_QP_ACCESS | ENGINE_QP_MIN_RNR_TIMER },
-	{ ENGINE_QPS_RTS, ENGINE_QPS_SQD, 0, 0 },
+	{ ENGINE_QPS_RTS, ENGINE_QPS_SQD, 0, ENGINE_QP_SQD_NOTIFY },
 	{ ENGINE_QPS_SQD, ENGINE_QPS_RTS, 0, ENGINE_QP_ACCESS | ENGINE_QP_MIN_RNR_TIMER },
 	{ ENGINE_QPS_SQD, ENGINE_QPS_SQD, 0,
 	  ENGINE_QP_AV | ENGINE_QP_TIMEOUT | ENGINE_QP_RETRY_CNT | ENGINE_QP_RNR_RETRY |
@@ -231,6 +235,8 @@ int engine_qp_modify(struct engine_qp *qp, const struct engine_qp_attr *attr, ui
 		return 0;
 	}
 	qp_take_attr(&qp->attr, attr, mask);
+	if (from != to)
+		qp->attr.sqd_notify = mask & ENGINE_QP_SQD_NOTIFY && attr->sqd_notify;
 	qp->attr.state = to;
 	if (mask & (ENGINE_QP_AV | ENGINE_QP_DEST_QPN)) {
 		qp_unlink_peer(qp);
@@ -329,25 +335,49 @@ int qp_fetch_send(struct engine_qp *qp)
 
 int qp_fetch_recv(struct engine_qp *qp)
 {
+	struct engine_rq *rq = qp->rq;
 	int ret;
 
-	if (qp->rq_dead)
+	/* An SRQ that is lost; each of its QPs is told when it wants something from it. */
+	if (rq->error) {
+		qp_fatal(qp);
 		return 0;
-	ret = qp->hca->ops->fetch_recv(qp->rq, &qp->rwr);
-	if (!ret)
+	}
+	ret = rq->hca->ops->fetch_recv(rq, &qp->rwr);
+	if (!ret) {
+		srq_check_limit(rq, 0);
 		return 0;
+	}
 	if (ret == 1 || ret == -EINVAL) {
 		qp->rwr_valid = true;
+		srq_check_limit(rq, qp->rwr.left);
 		return ret;
 	}
 	if (ret == -EFAULT)
 		qp->hca->stats.translate_faults++;
-	qp->rq_dead = true;
+	if (rq->srqn)
+		rq->hca->ops->srq_event(rq, ENGINE_EVENT_SRQ_ERR);
+	rq->error = true;
 	qp_fatal(qp);
 	return 0;
 }
 
 /* ---- turns ---- */
+
+/* What others may still take from a shared queue stays there. */
+static bool qp_owns_rq(const struct engine_qp *qp)
+{
+	return qp->rq && !qp->rq->srqn && !qp->rq->error;
+}
+
+/* Everything is flushed, so is the last receive that this QP had from its SRQ. */
+static void qp_report_last_wqe(struct engine_qp *qp)
+{
+	if (!qp->rq || !qp->rq->srqn || qp->last_wqe)
+		return;
+	qp->last_wqe = true;
+	qp->hca->ops->qp_event(qp, ENGINE_EVENT_LAST_WQE);
+}
 
 static bool qp_flush_one(struct engine_qp *qp)
 {
@@ -355,8 +385,7 @@ static bool qp_flush_one(struct engine_qp *qp)
 		qp_complete_send(qp, ENGINE_WC_WR_FLUSH_ERR, 0);
 		return true;
 	}
-	/* What others may still take from a shared queue stays there. */
-	if (qp->rwr_valid || (qp->rq && !qp->rq_shared && qp_fetch_recv(qp))) {
+	if (qp->rwr_valid || (qp_owns_rq(qp) && qp_fetch_recv(qp))) {
 		qp_complete_recv(qp, ENGINE_WC_WR_FLUSH_ERR, 0, NULL);
 		return true;
 	}
@@ -375,12 +404,15 @@ static uint32_t qp_flush_turn(struct engine_qp *qp)
 
 	if (n)
 		hca->fabric->flushed_interval = FLUSHED_SCAN_MIN_NS;
-	if (n == ENGINE_TURN_WRS)
+	if (n == ENGINE_TURN_WRS) {
 		qp_sched_active(qp);
-	else if (qp->rq && !qp->rq_shared && !qp->rq_dead)
-		qp_sched_flushed(qp);
-	else
-		qp_sched_idle(qp);
+	} else {
+		qp_report_last_wqe(qp);
+		if (qp_owns_rq(qp))
+			qp_sched_flushed(qp);
+		else
+			qp_sched_idle(qp);
+	}
 	return n * ENGINE_PIECE_BYTES;
 }
 

@@ -96,7 +96,7 @@ static void rc_recv_side(struct xfer_side *side, struct engine_qp *qp, struct en
 		.hint = &peer->recv_hint,
 		.sge = peer->rwr.sge,
 		.num_sge = peer->rwr.num_sge,
-		.pdn = peer->pdn,
+		.pdn = peer->rq->pdn,
 		.access = ENGINE_ACCESS_LOCAL_WRITE,
 		.prot = DMA_MAP_WRITE,
 		.since = qp->wr_admitted ? qp->remote_since : MR_SINCE_ANY,
@@ -149,6 +149,7 @@ static enum rc_step rc_fail(struct engine_qp *qp, enum engine_wc_status status, 
 static enum rc_step rc_nak(struct engine_qp *qp, struct engine_qp *peer,
 			   enum engine_wc_status status, uint32_t verr, enum engine_event event)
 {
+	qp->hca->stats.remote_errors++;
 	peer->hca->ops->qp_event(peer, event);
 	qp_enter_error(peer);
 	return rc_fail(qp, status, verr | ENGINE_VERR_REMOTE);
@@ -169,6 +170,7 @@ static enum rc_step rc_nak_recv(struct engine_qp *qp, struct engine_qp *peer,
 				enum engine_wc_status recv_status, enum engine_wc_status status,
 				uint32_t verr)
 {
+	qp->hca->stats.remote_errors++;
 	qp_complete_recv(peer, recv_status, verr, &qp->wr);
 	qp_enter_error(peer);
 	return rc_fail(qp, status, verr | ENGINE_VERR_REMOTE);
@@ -180,6 +182,7 @@ static enum rc_step rc_no_answer(struct engine_qp *qp)
 	uint32_t verr = qp->no_answer;
 
 	if (qp->ack_timeout) {
+		qp->hca->stats.ack_timeouts++;
 		qp->ack_timeout = false;
 		if (!qp->retries_left)
 			return rc_fail(qp, ENGINE_WC_RETRY_EXC_ERR, verr);
@@ -197,6 +200,7 @@ static enum rc_step rc_no_answer(struct engine_qp *qp)
 static enum rc_step rc_rnr(struct engine_qp *qp, struct engine_qp *peer)
 {
 	peer->hca->stats.rnr_naks++;
+	qp->hca->stats.rnr_retries++;
 	/* An answer, too. */
 	qp->ack_timeout = false;
 	qp->retries_left = qp->attr.retry_cnt;

@@ -44,14 +44,14 @@ static_assert(sizeof(struct simhca_sq_wqe) == 64 && sizeof(struct simhca_rq_wqe)
 	      sizeof(struct simhca_cqe) == 32,
 	      "sizes of queue entries");
 
-/* Entries posted and not taken; more than the queue holds is impossible. */
+/* How many entries are posted and not taken; more than the queue holds is impossible. */
 static int queue_avail(const struct simhca_queue *q, const __le32 *pi)
 {
 	uint32_t avail = le32toh(__atomic_load_n(pi, __ATOMIC_ACQUIRE)) - q->ci;
 
 	if (avail > 1u << q->log_size)
 		return -EOVERFLOW;
-	return !!avail;
+	return avail;
 }
 
 static uint64_t queue_head(const struct simhca_queue *q)
@@ -141,27 +141,29 @@ static int simhca_fetch_send(struct engine_qp *base, struct engine_send_wr *wr)
 	return ret ? ret : 1;
 }
 
-static int simhca_fetch_recv(struct engine_rq *rq, struct engine_recv_wr *wr)
+static int simhca_fetch_recv(struct engine_rq *base, struct engine_recv_wr *wr)
 {
-	struct simhca_qp *qp = container_of(rq, struct simhca_qp, rq_base);
-	struct simhca_queue *q = &qp->rq;
+	struct simhca_rq *rq = to_rq(base);
+	struct simhca_queue *q = &rq->q;
 	uint32_t room = (1u << q->log_stride) - sizeof(struct simhca_rq_wqe);
 	struct simhca_rq_wqe wqe;
+	int avail, ret;
 	uint64_t off;
-	int ret;
 
-	ret = queue_avail(q, &qp->uar->page->qp[qp->slot].rq_pi);
-	if (ret <= 0)
-		return ret;
+	avail = queue_avail(q, rq->pi);
+	if (avail <= 0)
+		return avail;
 	off = queue_head(q);
-	if (ring_read(qp->dev, &q->ring, off, &wqe, sizeof(wqe)))
+	if (ring_read(rq->dev, &q->ring, off, &wqe, sizeof(wqe)))
 		return -EFAULT;
 
-	wr->index = q->ci++;
+	wr->index = base->srqn ? le32toh(wqe.tag) : q->ci;
+	wr->left = avail - 1;
+	q->ci++;
 	wr->num_sge = le32toh(wqe.num_sge);
 	if (wr->num_sge > SIMHCA_MAX_SGE || wr->num_sge * sizeof(struct simhca_sge) > room)
 		return -EINVAL;
-	ret = queue_read_sges(qp->dev, q, off + sizeof(wqe), wr->sge, wr->num_sge);
+	ret = queue_read_sges(rq->dev, q, off + sizeof(wqe), wr->sge, wr->num_sge);
 	return ret ? ret : 1;
 }
 
@@ -176,11 +178,11 @@ static int simhca_complete(struct engine_cq *base, const struct engine_wc *wc)
 	struct simhca_cq *cq = to_cq(base);
 	const struct simhca_cq_db *db = &cq->uar->page->cq[cq->slot];
 	uint32_t size = 1u << cq->log_size;
-	uint32_t arm;
 	struct simhca_cqe cqe = {
 		.qpn = htole32(wc->qp->qpn),
 		.wqe_index = htole32(wc->index),
 		.byte_len = htole32(wc->byte_len),
+		.timestamp = cq->flags & SIMHCA_CQ_TIMESTAMP ? htole64(simhca_clock()) : 0,
 		.vendor_err = htole32(wc->vendor_err),
 		.opcode = wc->opcode,
 		.status = wc->status,
@@ -194,22 +196,14 @@ static int simhca_complete(struct engine_cq *base, const struct engine_wc *wc)
 	else
 		cqe.imm_data = wc->imm_data;
 
-	if (cq->pi - le32toh(__atomic_load_n(&db->ci, __ATOMIC_ACQUIRE)) >= size)
+	if (!(cq->flags & SIMHCA_CQ_IGNORE_OVERRUN) &&
+	    cq->pi - le32toh(__atomic_load_n(&db->ci, __ATOMIC_ACQUIRE)) >= size)
 		return -ENOSPC;
 	if (ring_write_entry(cq->dev, &cq->ring, (uint64_t)(cq->pi & (size - 1)) * sizeof(cqe),
 			     &cqe, sizeof(cqe)))
 		return -EFAULT;
 	cq->pi++;
-
-	/* Pairs with the barrier of who arms and polls once more. */
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	arm = le32toh(__atomic_load_n(&db->arm, __ATOMIC_RELAXED));
-	if (arm >> SIMHCA_CQ_ARM_SEQ_SHIFT == cq->arm >> SIMHCA_CQ_ARM_SEQ_SHIFT)
-		return 0;
-	if (arm & SIMHCA_CQ_ARM_SOLICITED && !wc->solicited)
-		return 0;
-	cq->arm = arm;
-	event_raise(&cq->comp, &cq->eq->pending, SIMHCA_EVENT_COMP);
+	cq_written(cq, wc->solicited);
 	return 0;
 }
 
@@ -236,6 +230,14 @@ static void simhca_cq_event(struct engine_cq *base, enum engine_event event)
 	event_raise(&cq->async, &cq->dev->async, SIMHCA_EVENT_CQ_ERR);
 }
 
+static void simhca_srq_event(struct engine_rq *base, enum engine_event event)
+{
+	struct simhca_srq *srq = to_srq(base);
+
+	event_raise(&srq->async, &srq->rq.dev->async, event == ENGINE_EVENT_SRQ_ERR ?
+		    SIMHCA_EVENT_SRQ_ERR : SIMHCA_EVENT_SRQ_LIMIT);
+}
+
 const struct engine_ops simhca_engine_ops = {
 	.fetch_send = simhca_fetch_send,
 	.fetch_recv = simhca_fetch_recv,
@@ -243,4 +245,5 @@ const struct engine_ops simhca_engine_ops = {
 	.complete = simhca_complete,
 	.qp_event = simhca_qp_event,
 	.cq_event = simhca_cq_event,
+	.srq_event = simhca_srq_event,
 };

@@ -132,6 +132,22 @@ int ring_read(struct simhca_dev *dev, struct simhca_ring *ring, uint64_t off, vo
 	return 0;
 }
 
+int ring_write(struct simhca_dev *dev, struct simhca_ring *ring, uint64_t off, const void *buf,
+	       size_t len)
+{
+	const uint8_t *from = buf;
+	void *to;
+	size_t n;
+
+	for (; len; from += n, off += n, len -= n) {
+		n = sgtab_ptr(&ring->sg, &ring->hint, dev->hca.map, off, len, DMA_MAP_WRITE, &to);
+		if (!n)
+			return -EFAULT;
+		memcpy(to, from, n);
+	}
+	return 0;
+}
+
 int ring_write_entry(struct simhca_dev *dev, struct simhca_ring *ring, uint64_t off,
 		     const void *buf, size_t len)
 {

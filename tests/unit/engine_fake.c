@@ -28,10 +28,23 @@ static int fake_fetch_send(struct engine_qp *base, struct engine_send_wr *wr)
 	return qp->sq_error ? qp->sq_error : 1;
 }
 
+static int fake_fetch_srq(struct fake_srq *srq, struct engine_recv_wr *wr)
+{
+	if (srq->ci == srq->pi)
+		return 0;
+	if (srq->error && srq->error != -EINVAL)
+		return srq->error;
+	*wr = srq->rq[srq->ci++ % FAKE_QUEUE];
+	wr->left = srq->pi - srq->ci;
+	return srq->error ? srq->error : 1;
+}
+
 static int fake_fetch_recv(struct engine_rq *rq, struct engine_recv_wr *wr)
 {
 	struct fake_qp *qp = container_of(rq, struct fake_qp, rq_base);
 
+	if (rq->srqn)
+		return fake_fetch_srq(container_of(rq, struct fake_srq, base), wr);
 	if (qp->rq_ci == qp->rq_pi)
 		return 0;
 	if (qp->rq_error && qp->rq_error != -EINVAL)
@@ -81,6 +94,14 @@ static void fake_cq_event(struct engine_cq *base, enum engine_event event)
 	container_of(base, struct fake_cq, base)->events |= 1u << event;
 }
 
+static void fake_srq_event(struct engine_rq *base, enum engine_event event)
+{
+	struct fake_srq *srq = container_of(base, struct fake_srq, base);
+
+	srq->events |= 1u << event;
+	srq->num_events++;
+}
+
 const struct engine_ops fake_ops = {
 	.fetch_send = fake_fetch_send,
 	.fetch_recv = fake_fetch_recv,
@@ -88,6 +109,7 @@ const struct engine_ops fake_ops = {
 	.complete = fake_complete,
 	.qp_event = fake_qp_event,
 	.cq_event = fake_cq_event,
+	.srq_event = fake_srq_event,
 };
 
 void fake_hca_init(struct fake_hca *hca, struct fabric *fabric, uint8_t gid_last, uint64_t size)
@@ -119,6 +141,7 @@ void fake_hca_fini(struct fake_hca *hca, uint64_t size)
 	assert_int_equal(hca->base.mem, 0);
 	assert_int_equal(hca->base.qps.count, 0);
 	assert_int_equal(hca->base.cqs.count, 0);
+	assert_int_equal(hca->base.srqs.count, 0);
 	engine_hca_destroy(&hca->base);
 	dma_map_destroy(hca->map);
 	munmap(hca->mem, size);
@@ -142,19 +165,43 @@ void fake_cq_free(struct fake_cq *cq)
 	free(cq);
 }
 
+struct fake_srq *fake_srq_new(struct fake_hca *hca, uint32_t srqn)
+{
+	struct fake_srq *srq = calloc(1, sizeof(*srq));
+
+	srq->base.hca = &hca->base;
+	srq->base.srqn = srqn;
+	srq->base.pdn = FAKE_PDN;
+	assert_int_equal(engine_srq_create(&srq->base), 0);
+	return srq;
+}
+
+void fake_srq_free(struct fake_srq *srq)
+{
+	assert_int_equal(engine_srq_destroy(&srq->base), 0);
+	free(srq);
+}
+
 struct fake_qp *fake_qp_new(struct fake_hca *hca, uint32_t qpn, struct fake_cq *cq)
+{
+	return fake_qp_new_srq(hca, qpn, cq, NULL);
+}
+
+struct fake_qp *fake_qp_new_srq(struct fake_hca *hca, uint32_t qpn, struct fake_cq *cq,
+				struct fake_srq *srq)
 {
 	struct fake_qp *qp = calloc(1, sizeof(*qp));
 
 	qp->cq = cq;
 	qp->rq_base.hca = &hca->base;
+	qp->rq_base.pdn = FAKE_PDN;
 	qp->base.hca = &hca->base;
 	qp->base.qpn = qpn;
 	qp->base.pdn = FAKE_PDN;
 	qp->base.type = ENGINE_QPT_RC;
 	qp->base.send_cq = &cq->base;
 	qp->base.recv_cq = &cq->base;
-	qp->base.rq = &qp->rq_base;
+	qp->base.rq = srq ? &srq->base : &qp->rq_base;
 	assert_int_equal(engine_qp_create(&qp->base), 0);
 	return qp;
 }
@@ -313,6 +360,19 @@ struct engine_recv_wr *fake_recv(struct fake_qp *qp, uint64_t addr, uint32_t len
 
 	assert_true(qp->rq_pi - qp->rq_ci <= FAKE_QUEUE);
 	memset(wr, 0, sizeof(*wr));
+	wr->num_sge = 1;
+	wr->sge[0] = (struct engine_sge) { addr, length, FAKE_KEY };
+	return wr;
+}
+
+struct engine_recv_wr *fake_srq_recv(struct fake_srq *srq, uint32_t tag, uint64_t addr,
+				     uint32_t length)
+{
+	struct engine_recv_wr *wr = &srq->rq[srq->pi++ % FAKE_QUEUE];
+
+	assert_true(srq->pi - srq->ci <= FAKE_QUEUE);
+	memset(wr, 0, sizeof(*wr));
+	wr->index = tag;
 	wr->num_sge = 1;
 	wr->sge[0] = (struct engine_sge) { addr, length, FAKE_KEY };
 	return wr;

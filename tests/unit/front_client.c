@@ -396,6 +396,12 @@ uint16_t guest_create_mr(struct guest *g, uint32_t key, uint32_t access, uint64_
 
 uint16_t guest_create_cq(struct guest *g, struct guest_cq *cq, uint32_t cqn, uint32_t log_size)
 {
+	return guest_create_cq_ex(g, cq, cqn, log_size, 0);
+}
+
+uint16_t guest_create_cq_ex(struct guest *g, struct guest_cq *cq, uint32_t cqn, uint32_t log_size,
+			    uint32_t flags)
+{
 	uint64_t len = sizeof(struct simhca_cqe) << log_size;
 	struct simhca_cmd cmd;
 
@@ -415,6 +421,7 @@ uint16_t guest_create_cq(struct guest *g, struct guest_cq *cq, uint32_t cqn, uin
 			.uar = cq->uar,
 			.slot = cq->slot,
 			.log_size = log_size,
+			.flags = flags,
 			.ring = guest_sgl(cq->ring, len),
 		},
 	};
@@ -422,6 +429,12 @@ uint16_t guest_create_cq(struct guest *g, struct guest_cq *cq, uint32_t cqn, uin
 }
 
 uint16_t guest_create_qp(struct guest *g, struct guest_qp *qp, uint32_t qpn, struct guest_cq *cq)
+{
+	return guest_create_qp_srq(g, qp, qpn, cq, 0);
+}
+
+uint16_t guest_create_qp_srq(struct guest *g, struct guest_qp *qp, uint32_t qpn,
+			     struct guest_cq *cq, uint32_t srqn)
 {
 	uint64_t sq_len = 1ull << (GUEST_WR_LOG + GUEST_SQ_STRIDE);
 	uint64_t rq_len = 1ull << (GUEST_WR_LOG + GUEST_RQ_STRIDE);
@@ -444,6 +457,7 @@ uint16_t guest_create_qp(struct guest *g, struct guest_qp *qp, uint32_t qpn, str
 			.pdn = GUEST_PDN,
 			.send_cqn = cq->cqn,
 			.recv_cqn = cq->cqn,
+			.srqn = srqn,
 			.uar = qp->uar,
 			.slot = qp->slot,
 			.sq_log_size = GUEST_WR_LOG,
@@ -451,7 +465,7 @@ uint16_t guest_create_qp(struct guest *g, struct guest_qp *qp, uint32_t qpn, str
 			.rq_log_size = GUEST_WR_LOG,
 			.rq_log_stride = GUEST_RQ_STRIDE,
 			.sq = guest_sgl(qp->sq, sq_len),
-			.rq = guest_sgl(qp->rq, rq_len),
+			.rq = srqn ? (struct simhca_sgl) { 0 } : guest_sgl(qp->rq, rq_len),
 		},
 	};
 	return guest_cmd(g, &cmd);

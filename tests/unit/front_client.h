@@ -137,7 +137,13 @@ struct simhca_sgl guest_sgl_segs(struct guest *g, const struct simhca_seg *segs,
 uint16_t guest_create_mr(struct guest *g, uint32_t key, uint32_t access, uint64_t iova,
 			 struct simhca_sgl sgl);
 uint16_t guest_create_cq(struct guest *g, struct guest_cq *cq, uint32_t cqn, uint32_t log_size);
+/* @flags: SIMHCA_CQ_* */
+uint16_t guest_create_cq_ex(struct guest *g, struct guest_cq *cq, uint32_t cqn, uint32_t log_size,
+			    uint32_t flags);
 uint16_t guest_create_qp(struct guest *g, struct guest_qp *qp, uint32_t qpn, struct guest_cq *cq);
+/* @srqn: 0: with a receive queue of its own. */
+uint16_t guest_create_qp_srq(struct guest *g, struct guest_qp *qp, uint32_t qpn,
+			     struct guest_cq *cq, uint32_t srqn);
 uint16_t guest_modify(struct guest_qp *qp, struct simhca_qp_attr *attr);
 uint16_t guest_modify_state(struct guest_qp *qp, uint8_t state);
 uint16_t guest_query_qp(struct guest_qp *qp, struct simhca_qp_attr *attr);

@@ -256,7 +256,7 @@ static void test_bad_create_qp(void **state)
 	BAD(good, create_qp.qpn, 1, SIMHCA_CMD_EINVAL);
 	BAD(good, create_qp.qpn, SIMHCA_MAX_QPS, SIMHCA_CMD_EINVAL);
 	BAD(good, create_qp.type, 3, SIMHCA_CMD_EOPNOTSUPP);
-	BAD(good, create_qp.srqn, 1, SIMHCA_CMD_EOPNOTSUPP);
+	BAD(good, create_qp.srqn, 1, SIMHCA_CMD_ENOENT);
 	BAD(good, create_qp.pdn, 0, SIMHCA_CMD_EINVAL);
 	BAD(good, create_qp.send_cqn, 9, SIMHCA_CMD_ENOENT);
 	BAD(good, create_qp.recv_cqn, UINT32_MAX, SIMHCA_CMD_ENOENT);

@@ -42,7 +42,7 @@
 #define SIMHCA_REG_CMDQ_LOG_SIZE	0x30	/* 32 RW  log2 of entries, 1..CMDQ_MAX_LOG */
 
 #define SIMHCA_MAGIC			0x484d4953	/* "SIMH" */
-#define SIMHCA_VERSION			3
+#define SIMHCA_VERSION			4
 #define SIMHCA_CMDQ_MAX_LOG		8
 
 #define SIMHCA_STATUS_ENABLED		(1u << 0)	/* rings accepted, commands are served */
@@ -53,6 +53,9 @@
 
 /* Any 32-bit write to SIMHCA_KICK_PAGE wakes a sleeping device. The value is ignored. */
 #define SIMHCA_KICK_REG			0x00
+/* In the same page, 64 bits, RO: the clock of completion timestamps, SIMHCA_CLOCK_KHZ. */
+#define SIMHCA_CLOCK_REG		0x08
+#define SIMHCA_CLOCK_KHZ		1000000		/* nanoseconds, of no particular beginning */
 
 /* ---- BAR 2: doorbells, shared memory, an access is a plain load or store ------------------- */
 
@@ -207,6 +210,7 @@ struct simhca_sgl {
 #define SIMHCA_MAX_MRS			(1u << 20)	/* and windows: key index 1..MAX-1 */
 #define SIMHCA_MAX_FAST_SEGS		1024		/* segments of a fast registration */
 #define SIMHCA_MAX_PDS			(1u << 16)	/* PD numbers 1..MAX-1 */
+#define SIMHCA_MAX_SRQS			(1u << 16)	/* SRQ numbers 1..MAX-1 */
 #define SIMHCA_MAX_LOG_WR		15	/* log2 of WQEs of a queue */
 #define SIMHCA_MAX_LOG_CQE		22
 #define SIMHCA_MAX_SGE			16
@@ -239,6 +243,12 @@ enum simhca_cmd_opcode {
 	SIMHCA_CMD_REREG_MR	= 15,
 	SIMHCA_CMD_CREATE_MW	= 16,
 	SIMHCA_CMD_DESTROY_MW	= 17,
+	SIMHCA_CMD_CREATE_SRQ	= 18,
+	SIMHCA_CMD_MODIFY_SRQ	= 19,
+	SIMHCA_CMD_QUERY_SRQ	= 20,	/* out: struct simhca_srq_attr */
+	SIMHCA_CMD_DESTROY_SRQ	= 21,
+	SIMHCA_CMD_RESIZE_CQ	= 22,
+	SIMHCA_CMD_MODIFY_CQ	= 23,
 };
 
 enum simhca_cmd_status {
@@ -270,8 +280,8 @@ struct simhca_cmd_create_eq {
 };
 
 /*
- * Payload of every DESTROY command and of FENCE_MR: @id is eqn, key, cqn or qpn. A whole key is
- * compared, but for keys of windows and of SIMHCA_MR_FAST, of which work requests change the variant.
+ * Payload of every DESTROY command and of FENCE_MR: @id is eqn, key, cqn, qpn or srqn. A whole key
+ * is compared, but for keys of windows and of SIMHCA_MR_FAST, of which work requests change the variant.
  *
  * An MR to which windows are bound can be neither destroyed nor re-registered (EBUSY). It can be
  * fenced, and its windows are as dead then. DESTROY_MW unbinds the window, DESTROY_QP all windows of
@@ -387,6 +397,10 @@ struct simhca_cmd_rereg_mr {
 	struct simhca_sgl sgl;
 };
 
+#define SIMHCA_CQ_TIMESTAMP		(1u << 0)	/* @timestamp of its CQEs is valid */
+/* Software never lets the ring overrun; the device does not look, and overwrites what is there. */
+#define SIMHCA_CQ_IGNORE_OVERRUN	(1u << 1)
+
 /**
  * struct simhca_cmd_create_cq - create a completion queue
  * @cqn: its number
@@ -394,7 +408,7 @@ struct simhca_cmd_rereg_mr {
  * @uar: UAR of its doorbell
  * @slot: and the slot there
  * @log_size: log2 of entries
- * @reserved: 0
+ * @flags: SIMHCA_CQ_*
  * @ring: entries &struct simhca_cqe, zeroed by software, exactly as long as they need
  */
 struct simhca_cmd_create_cq {
@@ -403,8 +417,76 @@ struct simhca_cmd_create_cq {
 	__le32 uar;
 	__le32 slot;
 	__le32 log_size;
-	__le32 reserved;
+	__le32 flags;
 	struct simhca_sgl ring;
+};
+
+/**
+ * struct simhca_cmd_resize_cq - give a completion queue another ring
+ * @cqn: the CQ
+ * @log_size: log2 of entries
+ * @ring: as that of CREATE_CQ
+ *
+ * The CQEs that were not consumed, by &simhca_cq_db.ci, move to the beginning of the new ring, and
+ * indices start anew: the device sets @ci to 0. It does not touch the old ring any more when this
+ * has completed. Until then software leaves ring and @ci alone. When the new ring is too small
+ * (SIMHCA_CMD_EINVAL), or after any other error, all is as it was.
+ */
+struct simhca_cmd_resize_cq {
+	__le32 cqn;
+	__le32 log_size;
+	struct simhca_sgl ring;
+};
+
+/**
+ * struct simhca_cmd_modify_cq - moderate the events of a CQ
+ * @cqn: the CQ
+ * @count: the event comes with this many of the CQEs that were asked for,
+ * @period: or when the first of them is so old, in us. 0 in one of the two, as in a new CQ: events
+ *	    come at once.
+ */
+struct simhca_cmd_modify_cq {
+	__le32 cqn;
+	__le16 count;
+	__le16 period;
+};
+
+/**
+ * struct simhca_cmd_create_srq - create a shared receive queue
+ * @srqn: its number
+ * @pdn: protection domain of the memory that is received into
+ * @uar: UAR of its doorbell
+ * @slot: and the slot there
+ * @log_size: log2 of entries
+ * @log_stride: log2 of bytes of an entry, 5..9
+ * @limit: as in &struct simhca_srq_attr
+ * @reserved: 0
+ * @ring: entries &struct simhca_rq_wqe
+ *
+ * An entry may be used again as soon as the device has copied it, which software need not know
+ * exactly: with at most (1 << @log_size) receives posted and not completed the ring has room.
+ */
+struct simhca_cmd_create_srq {
+	__le32 srqn;
+	__le32 pdn;
+	__le32 uar;
+	__le32 slot;
+	__u8 log_size;
+	__u8 log_stride;
+	__u8 reserved[2];
+	__le32 limit;
+	struct simhca_sgl ring;
+};
+
+/**
+ * struct simhca_srq_attr - attributes of an SRQ; MODIFY_SRQ takes it, QUERY_SRQ gives it
+ * @srqn: the SRQ
+ * @limit: SIMHCA_EVENT_SRQ_LIMIT comes when a receive is wanted and fewer than this many remain
+ *	   behind it, once: @limit is 0 again then. 0: no event.
+ */
+struct simhca_srq_attr {
+	__le32 srqn;
+	__le32 limit;
 };
 
 enum simhca_qp_type {
@@ -418,7 +500,7 @@ enum simhca_qp_type {
  * @pdn: protection domain
  * @send_cqn: CQ for @sq
  * @recv_cqn: CQ for @rq
- * @srqn: 0 (no SRQ)
+ * @srqn: SRQ, then without @rq; 0: none
  * @uar: UAR of its doorbell
  * @slot: and the slot there
  * @sq_log_size: log2 of entries of @sq
@@ -472,7 +554,8 @@ enum simhca_qp_state {			/* numbered as enum ibv_qp_state */
 #define SIMHCA_QP_MAX_RD_ATOMIC		(1u << 11)
 #define SIMHCA_QP_MAX_DEST_RD_ATOMIC	(1u << 12)
 #define SIMHCA_QP_DEST_QPN		(1u << 13)
-#define SIMHCA_QP_ALL			((1u << 14) - 1)
+#define SIMHCA_QP_SQD_NOTIFY		(1u << 14)
+#define SIMHCA_QP_ALL			((1u << 15) - 1)
 
 /**
  * struct simhca_qp_attr - attributes of a QP; MODIFY_QP takes it, QUERY_QP gives it
@@ -496,7 +579,8 @@ enum simhca_qp_state {			/* numbered as enum ibv_qp_state */
  * @sgid_index: entry of the GID table
  * @dgid: GID of the peer, network order
  * @dmac: MAC address of the peer
- * @reserved: 0
+ * @sqd_notify: to SQD: 1: SIMHCA_EVENT_SQ_DRAINED comes when the send queue is drained
+ * @sq_draining: QUERY_QP: 1 in SQD until then
  */
 struct simhca_qp_attr {
 	__le32 qpn;
@@ -519,12 +603,18 @@ struct simhca_qp_attr {
 	__le32 sgid_index;
 	__u8 dgid[16];
 	__u8 dmac[6];
-	__u8 reserved[2];
+	__u8 sqd_notify;
+	__u8 sq_draining;
 };
 
 /* Payload of QUERY_QP. */
 struct simhca_cmd_query_qp {
 	__le32 qpn;
+};
+
+/* Payload of QUERY_SRQ. */
+struct simhca_cmd_query_srq {
+	__le32 srqn;
 };
 
 /**
@@ -551,6 +641,11 @@ struct simhca_cmd {
 		struct simhca_cmd_create_qp create_qp;
 		struct simhca_qp_attr modify_qp;
 		struct simhca_cmd_query_qp query_qp;
+		struct simhca_cmd_resize_cq resize_cq;
+		struct simhca_cmd_modify_cq modify_cq;
+		struct simhca_cmd_create_srq create_srq;
+		struct simhca_srq_attr modify_srq;
+		struct simhca_cmd_query_srq query_srq;
 		__u8 raw[112];
 	} payload;
 };
@@ -579,7 +674,7 @@ struct simhca_rsp {
  * @max_cq: CQs; their numbers are 1..@max_cq
  * @max_mr: MRs and windows; their key indices are 1..@max_mr
  * @max_pd: PDs; their numbers are 1..@max_pd
- * @max_srq: SRQs
+ * @max_srq: SRQs; their numbers are 1..@max_srq
  * @max_log_wr: as SIMHCA_MAX_LOG_WR
  * @max_log_cqe: as SIMHCA_MAX_LOG_CQE
  * @max_sge: as SIMHCA_MAX_SGE
@@ -625,6 +720,12 @@ struct simhca_stats {
 	__le64 translate_faults;	/* DMA addresses that lay outside the granted regions */
 	__le64 wakeups;		/* times the device was woken */
 	__le64 events;		/* EQEs written */
+	__le64 rnr_retries;	/* times a requester was told to wait for a receive */
+	__le64 ack_timeouts;	/* times it got no answer in time */
+	__le64 remote_errors;	/* requests refused by the responder */
+	__le64 cq_overruns;	/* CQs lost because they were full */
+	__le64 srq_limits;	/* times an SRQ fell below its limit */
+	__le64 moderated;	/* completions that waited for others before an event came */
 };
 
 /* ---- work queues -------------------------------------------------------------------------- */
@@ -709,11 +810,13 @@ struct simhca_mem_wqe {
 /**
  * struct simhca_rq_wqe - head of an entry of a receive queue; SGEs follow
  * @num_sge: SGEs that follow
+ * @tag: of an SRQ: what software knows the receive by; ignored in other queues
  * @reserved: 0
  */
 struct simhca_rq_wqe {
 	__le32 num_sge;
-	__u8 reserved[12];
+	__le32 tag;
+	__u8 reserved[8];
 };
 
 /* ---- completions and events ---------------------------------------------------------------- */
@@ -740,15 +843,16 @@ enum simhca_wc_status {			/* numbered as enum ibv_wc_status */
  * struct simhca_cqe - entry of a completion queue
  * @qpn: the QP
  * @wqe_index: number of the WQE in its queue since RESET, modulo 2^32; completions of a send
- *             queue complete all earlier unsignaled WQEs too
+ *             queue complete all earlier unsignaled WQEs too. Of an SRQ: tag of the receive.
  * @byte_len: bytes received (receive), read (RDMA READ, atomics)
  * @imm_data: network order
  * @inv_rkey: the key that the sender has invalidated
+ * @timestamp: when it was written, by the clock of SIMHCA_CLOCK_REG; 0 unless the CQ has
+ *             SIMHCA_CQ_TIMESTAMP
  * @vendor_err: which check failed; for people only
  * @opcode: &enum simhca_wr_opcode of the work request, for receives that of the sender
  * @status: &enum simhca_wc_status
  * @flags: SIMHCA_CQE_*
- * @reserved: 0
  * @phase: written last: 1 on the first pass over the ring, then 0, then 1, ...
  */
 struct simhca_cqe {
@@ -759,11 +863,11 @@ struct simhca_cqe {
 		__be32 imm_data;
 		__le32 inv_rkey;
 	};
+	__le64 timestamp;
 	__le32 vendor_err;
 	__u8 opcode;
 	__u8 status;
 	__u8 flags;
-	__u8 reserved[8];
 	__u8 phase;
 };
 
@@ -774,9 +878,11 @@ enum simhca_event {
 	SIMHCA_EVENT_QP_REQ_ERR		= 4,	/* id: qpn; responder got an invalid request */
 	SIMHCA_EVENT_QP_ACCESS_ERR	= 5,	/* id: qpn; responder refused an access */
 	SIMHCA_EVENT_COMM_EST		= 6,	/* id: qpn; message arrived in RTR */
-	SIMHCA_EVENT_SQ_DRAINED		= 7,	/* id: qpn */
-	SIMHCA_EVENT_LAST_WQE		= 8,	/* id: qpn; with SRQ */
+	SIMHCA_EVENT_SQ_DRAINED		= 7,	/* id: qpn; if @sqd_notify asked for it */
+	SIMHCA_EVENT_LAST_WQE		= 8,	/* id: qpn; in ERR, takes no more from its SRQ */
 	SIMHCA_EVENT_DEV_FATAL		= 9,	/* id: 0 */
+	SIMHCA_EVENT_SRQ_ERR		= 10,	/* id: srqn; ring not reachable, or index impossible */
+	SIMHCA_EVENT_SRQ_LIMIT		= 11,	/* id: srqn */
 };
 
 /**

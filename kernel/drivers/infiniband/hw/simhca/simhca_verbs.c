@@ -201,6 +201,12 @@ static const struct rdma_stat_desc simhca_port_stats[] = {
 	{ .name = "translate_faults" },
 	{ .name = "wakeups" },
 	{ .name = "events" },
+	{ .name = "rnr_retries" },
+	{ .name = "ack_timeouts" },
+	{ .name = "remote_errors" },
+	{ .name = "cq_overruns" },
+	{ .name = "srq_limits" },
+	{ .name = "moderated_cqes" },
 };
 
 static_assert(ARRAY_SIZE(simhca_dev_stats) == SIMHCA_CNT_NUM);
