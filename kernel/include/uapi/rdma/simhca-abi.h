@@ -63,9 +63,45 @@ struct simhca_ibv_create_cq_resp {
 };
 
 /**
+ * struct simhca_ibv_resize_cq - give a CQ another ring; the caller neither polls nor stores its index
+ * @buf_va: ring in the process, page aligned, zeroed, (1 << @log_size) CQEs
+ * @log_size: log2 of entries
+ * @reserved: 0
+ */
+struct simhca_ibv_resize_cq {
+	__aligned_u64 buf_va;
+	__u32 log_size;
+	__u32 reserved;
+};
+
+/**
+ * struct simhca_ibv_create_srq - create an SRQ
+ * @buf_va: ring in the process, page aligned
+ * @log_size: log2 of entries
+ * @log_stride: log2 of bytes of an entry
+ */
+struct simhca_ibv_create_srq {
+	__aligned_u64 buf_va;
+	__u32 log_size;
+	__u32 log_stride;
+};
+
+/**
+ * struct simhca_ibv_create_srq_resp - a new SRQ
+ * @uar_mmap_key: mmap offset of its UAR
+ * @srqn: its number
+ * @slot: its slot in the UAR
+ */
+struct simhca_ibv_create_srq_resp {
+	__aligned_u64 uar_mmap_key;
+	__u32 srqn;
+	__u32 slot;
+};
+
+/**
  * struct simhca_ibv_create_qp - create a QP
  * @sq_va: send ring in the process, page aligned
- * @rq_va: receive ring, page aligned; 0: no receive queue
+ * @rq_va: receive ring, page aligned; 0: no receive queue, or an SRQ
  * @sq_log_size: log2 of entries
  * @sq_log_stride: log2 of bytes of an entry
  * @rq_log_size: log2 of entries

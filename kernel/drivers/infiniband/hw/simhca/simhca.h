@@ -6,7 +6,7 @@
  *
  *	simhca_main.c	PCI function, ib_device, pairing with the net device
  *	simhca_verbs.c	device, port, GIDs, PDs, counters
- *	simhca_mr.c simhca_mw.c simhca_cq.c simhca_qp.c
+ *	simhca_mr.c simhca_mw.c simhca_cq.c simhca_srq.c simhca_qp.c
  *			one kind of object each
  *	simhca_uar.c	doorbell pages and user contexts
  *	simhca_sgl.c	memory described to the device
@@ -49,6 +49,7 @@
  * @max_cq: CQs; their numbers are 1..@max_cq
  * @max_mr: MRs and windows; their key indices are 1..@max_mr
  * @max_pd: PDs; their numbers are 1..@max_pd
+ * @max_srq: SRQs; their numbers are 1..@max_srq
  * @max_log_wr: log2 of WQEs of a queue
  * @max_log_cqe: log2 of CQEs of a CQ
  * @max_sge: SGEs of a WQE
@@ -66,6 +67,7 @@ struct simhca_caps {
 	u32 max_cq;
 	u32 max_mr;
 	u32 max_pd;
+	u32 max_srq;
 	u32 max_log_wr;
 	u32 max_log_cqe;
 	u32 max_sge;
@@ -140,6 +142,8 @@ enum simhca_sw_counter {
 	SIMHCA_CNT_REREG_MR_ERR,
 	SIMHCA_CNT_MR_FENCED,
 	SIMHCA_CNT_CREATE_CQ_ERR,
+	SIMHCA_CNT_RESIZE_CQ_ERR,
+	SIMHCA_CNT_CREATE_SRQ_ERR,
 	SIMHCA_CNT_CREATE_QP_ERR,
 	SIMHCA_CNT_MODIFY_QP_ERR,
 	SIMHCA_CNT_EVENT_LOST,
@@ -171,6 +175,8 @@ enum simhca_sw_counter {
  * @cqs: CQs by number, looked up by interrupt handlers; an entry is erased, and the
  *       handlers waited for, before a CQ is freed
  * @next_cqn: where the search for a number goes on; under the lock of @cqs
+ * @srqs: SRQs by number, rules as for @cqs
+ * @next_srqn: where the search for a number goes on; under the lock of @srqs
  * @qps: QPs by number, rules as for @cqs
  * @next_qpn: where the search for a number goes on; under the lock of @qps
  * @counters: by &enum simhca_sw_counter
@@ -200,6 +206,8 @@ struct simhca_dev {
 	u8 key_variant;
 	struct xarray cqs;
 	u32 next_cqn;
+	struct xarray srqs;
+	u32 next_srqn;
 	struct xarray qps;
 	u32 next_qpn;
 
@@ -229,6 +237,7 @@ struct simhca_ucontext {
  * @entry: to map it
  * @qps: QP slots in use
  * @cqs: CQ slots in use
+ * @srqs: SRQ slots in use
  */
 struct simhca_user_uar {
 	struct list_head list;
@@ -236,11 +245,13 @@ struct simhca_user_uar {
 	struct rdma_user_mmap_entry *entry;
 	DECLARE_BITMAP(qps, SIMHCA_UAR_QP_SLOTS);
 	DECLARE_BITMAP(cqs, SIMHCA_UAR_CQ_SLOTS);
+	DECLARE_BITMAP(srqs, SIMHCA_UAR_SRQ_SLOTS);
 };
 
 enum simhca_slot_type {
 	SIMHCA_SLOT_QP,
 	SIMHCA_SLOT_CQ,
+	SIMHCA_SLOT_SRQ,
 };
 
 /**
@@ -312,6 +323,7 @@ struct simhca_mw {
 /**
  * struct simhca_cq - a completion queue of a process
  * @ibcq: embedded
+ * @lock: one resize at a time, protects @umem
  * @umem: the ring
  * @eq: where its completion events go
  * @cqn: its number
@@ -319,10 +331,29 @@ struct simhca_mw {
  */
 struct simhca_cq {
 	struct ib_cq ibcq;
+	struct mutex lock;	/* protects @umem */
 	struct ib_umem *umem;
 	struct simhca_eq *eq;
 	u32 cqn;
 	struct simhca_slot slot;
+};
+
+/**
+ * struct simhca_srq - a shared receive queue of a process
+ * @ibsrq: embedded
+ * @umem: the ring
+ * @srqn: its number
+ * @slot: its doorbell
+ * @max_wr: receives the ring can hold
+ * @max_sge: SGEs an entry can hold
+ */
+struct simhca_srq {
+	struct ib_srq ibsrq;
+	struct ib_umem *umem;
+	u32 srqn;
+	struct simhca_slot slot;
+	u32 max_wr;
+	u32 max_sge;
 };
 
 /**
@@ -332,6 +363,7 @@ struct simhca_cq {
  * @rq_umem: receive ring, or NULL
  * @slot: its doorbell
  * @cap: what the rings can hold
+ * @sig_type: which sends are completed, as the caller said
  * @lock: serializes modify operations, protects @state
  * @state: the last state software asked for; the device may have gone to an
  *         error state since
@@ -342,6 +374,7 @@ struct simhca_qp {
 	struct ib_umem *rq_umem;
 	struct simhca_slot slot;
 	struct ib_qp_cap cap;
+	enum ib_sig_type sig_type;
 	struct mutex lock;	/* one modify at a time */
 	enum ib_qp_state state;
 };
@@ -379,6 +412,11 @@ static inline struct simhca_mr *to_smr(struct ib_mr *ibmr)
 static inline struct simhca_cq *to_scq(struct ib_cq *ibcq)
 {
 	return container_of(ibcq, struct simhca_cq, ibcq);
+}
+
+static inline struct simhca_srq *to_ssrq(struct ib_srq *ibsrq)
+{
+	return container_of(ibsrq, struct simhca_srq, ibsrq);
 }
 
 static inline struct simhca_qp *to_sqp(struct ib_qp *ibqp)
@@ -458,12 +496,25 @@ int simhca_dealloc_mw(struct ib_mw *ibmw);
 /* simhca_cq.c */
 int simhca_create_user_cq(struct ib_cq *ibcq, const struct ib_cq_init_attr *attr,
 			  struct uverbs_attr_bundle *attrs);
+int simhca_resize_user_cq(struct ib_cq *ibcq, unsigned int cqe, struct ib_udata *udata);
+int simhca_modify_cq(struct ib_cq *ibcq, u16 count, u16 period);
 int simhca_destroy_cq(struct ib_cq *ibcq, struct ib_udata *udata);
 void simhca_cq_comp_event(struct simhca_dev *dev, u32 cqn);
 void simhca_cq_comp_event_all(struct simhca_dev *dev);
 void simhca_cq_error_event(struct simhca_dev *dev, u32 cqn);
 
+/* simhca_srq.c */
+int simhca_create_srq(struct ib_srq *ibsrq, struct ib_srq_init_attr *init_attr,
+		      struct ib_udata *udata);
+int simhca_modify_srq(struct ib_srq *ibsrq, struct ib_srq_attr *attr,
+		      enum ib_srq_attr_mask attr_mask, struct ib_udata *udata);
+int simhca_query_srq(struct ib_srq *ibsrq, struct ib_srq_attr *attr);
+int simhca_destroy_srq(struct ib_srq *ibsrq, struct ib_udata *udata);
+void simhca_srq_event(struct simhca_dev *dev, u32 srqn, enum ib_event_type type);
+
 /* simhca_qp.c */
+bool simhca_rq_ok(struct simhca_dev *dev, u64 va, u32 log_size, u32 log_stride, u32 max_wr,
+		  u32 max_sge);
 int simhca_create_qp(struct ib_qp *ibqp, struct ib_qp_init_attr *attr, struct ib_udata *udata);
 int simhca_modify_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int attr_mask,
 		     struct ib_udata *udata);

@@ -27,6 +27,7 @@ static_assert(sizeof(struct simhca_cqe) == 32);
 static_assert(sizeof(struct simhca_eqe) == 16);
 static_assert(sizeof(struct simhca_dev_attr) <= SIMHCA_OUT_SIZE);
 static_assert(sizeof(struct simhca_qp_attr) <= SIMHCA_OUT_SIZE);
+static_assert(sizeof(struct simhca_srq_attr) <= SIMHCA_OUT_SIZE);
 static_assert(sizeof(struct simhca_stats) <= SIMHCA_OUT_SIZE);
 static_assert(SIMHCA_CMDQ_LOG_SIZE <= SIMHCA_CMDQ_MAX_LOG);
 static_assert(SIMHCA_PAGE_SIZE == PAGE_SIZE);
@@ -114,6 +115,7 @@ static int simhca_query_caps(struct simhca_dev *dev)
 	caps->max_cq = le32_to_cpu(attr.max_cq);
 	caps->max_mr = le32_to_cpu(attr.max_mr);
 	caps->max_pd = le32_to_cpu(attr.max_pd);
+	caps->max_srq = le32_to_cpu(attr.max_srq);
 	caps->max_log_wr = le32_to_cpu(attr.max_log_wr);
 	caps->max_log_cqe = le32_to_cpu(attr.max_log_cqe);
 	caps->max_sge = le32_to_cpu(attr.max_sge);
@@ -128,6 +130,7 @@ static int simhca_query_caps(struct simhca_dev *dev)
 	if (!caps->max_qp || !caps->max_cq || !caps->max_mr || !caps->max_pd ||
 	    caps->max_qp > SIMHCA_MAX_QPS - 2 || caps->max_cq > SIMHCA_MAX_CQS - 1 ||
 	    caps->max_mr > SIMHCA_MAX_MRS - 1 || caps->max_pd > SIMHCA_MAX_PDS - 1 ||
+	    !caps->max_srq || caps->max_srq > SIMHCA_MAX_SRQS - 1 ||
 	    caps->max_log_wr > SIMHCA_MAX_LOG_WR || caps->max_log_cqe > SIMHCA_MAX_LOG_CQE ||
 	    caps->max_sge > SIMHCA_MAX_SGE || caps->max_inline > SIMHCA_MAX_INLINE ||
 	    caps->max_rd_atomic > SIMHCA_MAX_RD_ATOMIC || !caps->gid_table_len ||
@@ -203,6 +206,7 @@ static void simhca_init_objects(struct simhca_dev *dev)
 	ida_init(&dev->uars);
 	xa_init_flags(&dev->mrs, XA_FLAGS_ALLOC);
 	xa_init_flags(&dev->cqs, XA_FLAGS_ALLOC);
+	xa_init_flags(&dev->srqs, XA_FLAGS_ALLOC);
 	xa_init_flags(&dev->qps, XA_FLAGS_ALLOC);
 	INIT_WORK(&dev->rescan_work, simhca_rescan);
 	INIT_WORK(&dev->fail_work, simhca_failed);
@@ -212,6 +216,7 @@ static void simhca_init_objects(struct simhca_dev *dev)
 static void simhca_destroy_objects(struct simhca_dev *dev)
 {
 	xa_destroy(&dev->qps);
+	xa_destroy(&dev->srqs);
 	xa_destroy(&dev->cqs);
 	xa_destroy(&dev->mrs);
 	ida_destroy(&dev->uars);

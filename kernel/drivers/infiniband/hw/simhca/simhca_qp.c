@@ -50,7 +50,7 @@ static void simhca_qp_forget(struct simhca_dev *dev, struct simhca_qp *qp)
 	synchronize_irq(dev->eqs[SIMHCA_ASYNC_EQN].irq);
 }
 
-static int simhca_create_qp_cmd(struct simhca_dev *dev, struct simhca_qp *qp,
+static int simhca_create_qp_cmd(struct simhca_dev *dev, struct simhca_qp *qp, struct ib_srq *srq,
 				const struct simhca_ibv_create_qp *req)
 {
 	struct simhca_cmd cmd = { .opcode = cpu_to_le16(SIMHCA_CMD_CREATE_QP) };
@@ -77,6 +77,7 @@ static int simhca_create_qp_cmd(struct simhca_dev *dev, struct simhca_qp *qp,
 	create->recv_cqn = cpu_to_le32(to_scq(qp->ibqp.recv_cq)->cqn);
 	create->uar = cpu_to_le32(qp->slot.uar->index);
 	create->slot = cpu_to_le32(qp->slot.index);
+	create->srqn = cpu_to_le32(srq ? to_ssrq(srq)->srqn : 0);
 	create->sq_log_size = req->sq_log_size;
 	create->sq_log_stride = req->sq_log_stride;
 	err = simhca_cmd_exec(dev, &cmd);
@@ -95,9 +96,9 @@ static int simhca_qp_check_type(struct simhca_dev *dev, const struct ib_qp_init_
 	    uverbs_attr_is_valid(attrs, UVERBS_ATTR_CREATE_QP_SQ_BUF_UMEM) ||
 	    uverbs_attr_is_valid(attrs, UVERBS_ATTR_CREATE_QP_RQ_BUF_UMEM))
 		return -EOPNOTSUPP;
-	if (attr->qp_type != IB_QPT_RC || attr->srq || attr->create_flags || attr->rwq_ind_tbl) {
-		ibdev_dbg(&dev->ibdev, "QP: type %u, flags %#x, srq %u are not supported\n",
-			  attr->qp_type, attr->create_flags, !!attr->srq);
+	if (attr->qp_type != IB_QPT_RC || attr->create_flags || attr->rwq_ind_tbl) {
+		ibdev_dbg(&dev->ibdev, "QP: type %u, flags %#x are not supported\n",
+			  attr->qp_type, attr->create_flags);
 		return -EOPNOTSUPP;
 	}
 	if (!attr->send_cq || !attr->recv_cq)
@@ -111,6 +112,26 @@ static bool simhca_queue_ok(u64 va, u32 log_size, u32 log_stride, u32 min_log_st
 	return IS_ALIGNED(va, SIMHCA_PAGE_SIZE) && log_size <= max_log_size &&
 	       log_stride >= min_log_stride && log_stride <= SIMHCA_QP_MAX_LOG_STRIDE &&
 	       wrs <= BIT(log_size) && wqe_size <= BIT(log_stride);
+}
+
+/**
+ * simhca_rq_ok - check the ring of a receive queue
+ * @dev: the device
+ * @va: where it lies in the process
+ * @log_size: log2 of entries
+ * @log_stride: log2 of bytes of an entry
+ * @max_wr: receives it must hold
+ * @max_sge: SGEs an entry must hold, at most what the device can do
+ *
+ * Return: whether it can be given to the device.
+ */
+bool simhca_rq_ok(struct simhca_dev *dev, u64 va, u32 log_size, u32 log_stride, u32 max_wr,
+		  u32 max_sge)
+{
+	return va && simhca_queue_ok(va, log_size, log_stride, SIMHCA_QP_MIN_LOG_RQ_STRIDE,
+				     dev->caps.max_log_wr, max_wr,
+				     sizeof(struct simhca_rq_wqe) +
+				     max_sge * sizeof(struct simhca_sge));
 }
 
 /* The rings must hold what the caller was promised */
@@ -137,10 +158,8 @@ static int simhca_qp_check_rings(struct simhca_dev *dev, const struct ib_qp_cap 
 	}
 	if (!req->rq_va)
 		return cap->max_recv_wr ? -EINVAL : 0;
-	if (!simhca_queue_ok(req->rq_va, req->rq_log_size, req->rq_log_stride,
-			     SIMHCA_QP_MIN_LOG_RQ_STRIDE, caps->max_log_wr, cap->max_recv_wr,
-			     sizeof(struct simhca_rq_wqe) +
-			     cap->max_recv_sge * sizeof(struct simhca_sge))) {
+	if (!simhca_rq_ok(dev, req->rq_va, req->rq_log_size, req->rq_log_stride, cap->max_recv_wr,
+			  cap->max_recv_sge)) {
 		ibdev_dbg(&dev->ibdev, "QP: bad RQ: va %#llx, log_size %u, log_stride %u\n",
 			  req->rq_va, req->rq_log_size, req->rq_log_stride);
 		return -EINVAL;
@@ -195,6 +214,15 @@ int simhca_create_qp(struct ib_qp *ibqp, struct ib_qp_init_attr *attr, struct ib
 	if (err)
 		goto err_out;
 
+	/* What it receives into is not its own */
+	if (attr->srq) {
+		attr->cap.max_recv_wr = 0;
+		attr->cap.max_recv_sge = 0;
+		if (req.rq_va) {
+			err = -EINVAL;
+			goto err_out;
+		}
+	}
 	err = simhca_qp_check_rings(dev, &attr->cap, &req);
 	if (err)
 		goto err_out;
@@ -206,6 +234,7 @@ int simhca_create_qp(struct ib_qp *ibqp, struct ib_qp_init_attr *attr, struct ib
 	attr->cap.max_send_wr = BIT(req.sq_log_size);
 	attr->cap.max_recv_wr = req.rq_va ? BIT(req.rq_log_size) : 0;
 	qp->cap = attr->cap;
+	qp->sig_type = attr->sq_sig_type;
 	mutex_init(&qp->lock);
 	qp->state = IB_QPS_RESET;
 
@@ -218,7 +247,7 @@ int simhca_create_qp(struct ib_qp *ibqp, struct ib_qp_init_attr *attr, struct ib
 	if (err < 0)
 		goto err_slot;
 
-	err = simhca_create_qp_cmd(dev, qp, &req);
+	err = simhca_create_qp_cmd(dev, qp, attr->srq, &req);
 	if (err)
 		goto err_qpn;
 
@@ -323,7 +352,7 @@ static void simhca_modify_qp_av(struct simhca_qp_attr *hw, const struct rdma_ah_
 	hw->tclass = grh->traffic_class;
 }
 
-/* Port, P_Key index, migration state and SQD notification are not told to the device */
+/* Port, P_Key index and migration state are not told to the device */
 static void simhca_modify_qp_fill(struct simhca_qp_attr *hw, const struct ib_qp_attr *attr,
 				  int mask)
 {
@@ -384,6 +413,10 @@ static void simhca_modify_qp_fill(struct simhca_qp_attr *hw, const struct ib_qp_
 	if (mask & IB_QP_DEST_QPN) {
 		hw_mask |= SIMHCA_QP_DEST_QPN;
 		hw->dest_qpn = cpu_to_le32(attr->dest_qp_num);
+	}
+	if (mask & IB_QP_EN_SQD_ASYNC_NOTIFY) {
+		hw_mask |= SIMHCA_QP_SQD_NOTIFY;
+		hw->sqd_notify = !!attr->en_sqd_async_notify;
 	}
 	hw->mask = cpu_to_le32(hw_mask);
 }
@@ -459,6 +492,8 @@ int simhca_query_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int attr_mask,
 	attr->timeout = hw.timeout;
 	attr->retry_cnt = hw.retry_cnt;
 	attr->rnr_retry = hw.rnr_retry;
+	attr->en_sqd_async_notify = hw.sqd_notify;
+	attr->sq_draining = hw.sq_draining;
 	attr->cap = qp->cap;
 
 	attr->ah_attr.type = RDMA_AH_ATTR_TYPE_ROCE;
@@ -472,5 +507,10 @@ int simhca_query_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int attr_mask,
 	init_attr->qp_type = ibqp->qp_type;
 	init_attr->send_cq = ibqp->send_cq;
 	init_attr->recv_cq = ibqp->recv_cq;
+	init_attr->srq = ibqp->srq;
+	init_attr->sq_sig_type = qp->sig_type;
+	init_attr->event_handler = ibqp->event_handler;
+	init_attr->qp_context = ibqp->qp_context;
+	init_attr->port_num = SIMHCA_PORT;
 	return 0;
 }

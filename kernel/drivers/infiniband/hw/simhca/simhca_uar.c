@@ -128,12 +128,18 @@ static void simhca_uar_free(struct simhca_ucontext *uctx, struct simhca_user_uar
 static unsigned long *simhca_slot_map(struct simhca_user_uar *uar, enum simhca_slot_type type,
 				      u32 *num)
 {
-	if (type == SIMHCA_SLOT_QP) {
+	switch (type) {
+	case SIMHCA_SLOT_QP:
 		*num = SIMHCA_UAR_QP_SLOTS;
 		return uar->qps;
+	case SIMHCA_SLOT_SRQ:
+		*num = SIMHCA_UAR_SRQ_SLOTS;
+		return uar->srqs;
+	case SIMHCA_SLOT_CQ:
+	default:
+		*num = SIMHCA_UAR_CQ_SLOTS;
+		return uar->cqs;
 	}
-	*num = SIMHCA_UAR_CQ_SLOTS;
-	return uar->cqs;
 }
 
 static bool simhca_slot_find(struct simhca_user_uar *uar, enum simhca_slot_type type,

@@ -31,6 +31,8 @@ static int simhca_query_device(struct ib_device *ibdev, struct ib_device_attr *a
 	attr->vendor_id = dev->pdev->vendor;
 	attr->vendor_part_id = dev->pdev->device;
 	attr->hw_ver = dev->pdev->revision;
+	attr->device_cap_flags |= IB_DEVICE_CURR_QP_STATE_MOD | IB_DEVICE_PORT_ACTIVE_EVENT |
+				  IB_DEVICE_SYS_IMAGE_GUID | IB_DEVICE_RC_RNR_NAK_GEN;
 	attr->max_qp = caps->max_qp;
 	attr->max_qp_wr = BIT(caps->max_log_wr);
 	attr->max_send_sge = caps->max_sge;
@@ -42,11 +44,18 @@ static int simhca_query_device(struct ib_device *ibdev, struct ib_device_attr *a
 	attr->max_mw = caps->max_mr;
 	attr->max_fast_reg_page_list_len = caps->max_fast_segs;
 	attr->max_pd = caps->max_pd;
+	attr->max_srq = caps->max_srq;
+	attr->max_srq_wr = BIT(caps->max_log_wr);
+	attr->max_srq_sge = caps->max_sge;
 	attr->max_qp_rd_atom = caps->max_rd_atomic;
 	attr->max_qp_init_rd_atom = caps->max_rd_atomic;
 	attr->max_res_rd_atom = caps->max_rd_atomic * attr->max_qp;
 	attr->atomic_cap = IB_ATOMIC_HCA;
 	attr->max_pkeys = SIMHCA_PKEY_TABLE_LEN;
+	attr->timestamp_mask = U64_MAX;
+	attr->hca_core_clock = SIMHCA_CLOCK_KHZ;
+	attr->cq_caps.max_cq_moderation_count = U16_MAX;
+	attr->cq_caps.max_cq_moderation_period = U16_MAX;
 	return 0;
 }
 
@@ -184,6 +193,8 @@ static const struct rdma_stat_desc simhca_dev_stats[] = {
 	[SIMHCA_CNT_REREG_MR_ERR].name = "rereg_mr_err",
 	[SIMHCA_CNT_MR_FENCED].name = "mr_fenced",
 	[SIMHCA_CNT_CREATE_CQ_ERR].name = "create_cq_err",
+	[SIMHCA_CNT_RESIZE_CQ_ERR].name = "resize_cq_err",
+	[SIMHCA_CNT_CREATE_SRQ_ERR].name = "create_srq_err",
 	[SIMHCA_CNT_CREATE_QP_ERR].name = "create_qp_err",
 	[SIMHCA_CNT_MODIFY_QP_ERR].name = "modify_qp_err",
 	[SIMHCA_CNT_EVENT_LOST].name = "events_lost",
@@ -261,6 +272,7 @@ const struct ib_device_ops simhca_dev_ops = {
 	.alloc_pd = simhca_alloc_pd,
 	.alloc_ucontext = simhca_alloc_ucontext,
 	.create_qp = simhca_create_qp,
+	.create_srq = simhca_create_srq,
 	.create_user_cq = simhca_create_user_cq,
 	.dealloc_mw = simhca_dealloc_mw,
 	.dealloc_pd = simhca_dealloc_pd,
@@ -269,6 +281,7 @@ const struct ib_device_ops simhca_dev_ops = {
 	.dereg_mr = simhca_dereg_mr,
 	.destroy_cq = simhca_destroy_cq,
 	.destroy_qp = simhca_destroy_qp,
+	.destroy_srq = simhca_destroy_srq,
 	.disassociate_ucontext = simhca_disassociate_ucontext,
 	.fill_res_mr_entry = simhca_fill_res_mr_entry,
 	.get_dev_fw_str = simhca_get_dev_fw_str,
@@ -278,19 +291,24 @@ const struct ib_device_ops simhca_dev_ops = {
 	.map_mr_sg = simhca_map_mr_sg,
 	.mmap = simhca_mmap,
 	.mmap_free = simhca_mmap_free,
+	.modify_cq = simhca_modify_cq,
 	.modify_qp = simhca_modify_qp,
+	.modify_srq = simhca_modify_srq,
 	.mr_revocable = simhca_mr_revocable,
 	.query_device = simhca_query_device,
 	.query_pkey = simhca_query_pkey,
 	.query_port = simhca_query_port,
 	.query_qp = simhca_query_qp,
+	.query_srq = simhca_query_srq,
 	.reg_user_mr = simhca_reg_user_mr,
 	.reg_user_mr_dmabuf = simhca_reg_user_mr_dmabuf,
 	.rereg_user_mr = simhca_rereg_user_mr,
+	.resize_user_cq = simhca_resize_user_cq,
 
 	INIT_RDMA_OBJ_SIZE(ib_cq, simhca_cq, ibcq),
 	INIT_RDMA_OBJ_SIZE(ib_mw, simhca_mw, ibmw),
 	INIT_RDMA_OBJ_SIZE(ib_pd, simhca_pd, ibpd),
 	INIT_RDMA_OBJ_SIZE(ib_qp, simhca_qp, ibqp),
+	INIT_RDMA_OBJ_SIZE(ib_srq, simhca_srq, ibsrq),
 	INIT_RDMA_OBJ_SIZE(ib_ucontext, simhca_ucontext, ibucontext),
 };
