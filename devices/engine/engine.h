@@ -39,7 +39,10 @@
 #define ENGINE_MAX_RD_ATOMIC	128u
 #define ENGINE_MAX_GIDS		128u
 #define ENGINE_KEY_SHIFT	8
-#define ENGINE_FIRST_QPN	2u
+#define ENGINE_GSI_QPN		1u		/* may only be UD */
+#define ENGINE_FIRST_QPN	2u		/* of all others */
+#define ENGINE_UD_HEADER	40u		/* bytes in front of a received datagram */
+#define ENGINE_MAX_MCAST	64u		/* QPs attached to multicast groups */
 
 /* What one HCA's objects may take in this process; more is -ENOMEM. */
 #define ENGINE_MEM_LIMIT	((uint64_t)512 << 20)
@@ -124,6 +127,7 @@ enum engine_verr {
 	ENGINE_VERR_PSN			= 0x33,	/* no answer: it expects another PSN */
 	ENGINE_VERR_PEER_CQ		= 0x34,	/* responder lost its CQ */
 	ENGINE_VERR_RNR			= 0x35,	/* no receive posted */
+	ENGINE_VERR_SGID		= 0x36,	/* no such entry of the GID table */
 	/* or'ed in at the responder's receive, or at the requester if the responder refused */
 	ENGINE_VERR_RECV		= 0x100,
 	ENGINE_VERR_REMOTE		= 0x200,
@@ -143,6 +147,7 @@ enum engine_event {
 
 enum engine_qp_type {			/* numbered as enum ibv_qp_type */
 	ENGINE_QPT_RC		= 2,
+	ENGINE_QPT_UD		= 4,
 };
 
 enum engine_qp_state {			/* numbered as enum ibv_qp_state */
@@ -160,6 +165,18 @@ struct engine_sge {
 	uint64_t addr;
 	uint32_t length;
 	uint32_t key;
+};
+
+/* Where a datagram goes. A @qkey with its highest bit set means that of the sending QP. */
+struct engine_ud_dest {
+	uint8_t dgid[16];
+	uint32_t qpn;
+	uint32_t qkey;
+	uint32_t sgid_index;
+	uint32_t flow_label;
+	uint8_t hop_limit;
+	uint8_t tclass;
+	uint8_t sl;
 };
 
 /*
@@ -188,6 +205,7 @@ struct engine_key_mem {
  *	  key, whose index says which window or MR
  * @length: with ENGINE_WR_INLINE bytes of @inline_data; computed by the engine otherwise
  * @mem: of BIND_MW and REG_MR, which have no @sge
+ * @ud: on UD QPs only
  */
 struct engine_send_wr {
 	uint32_t index;
@@ -200,6 +218,7 @@ struct engine_send_wr {
 	uint64_t compare_add;
 	uint64_t swap;
 	uint64_t length;
+	struct engine_ud_dest ud;
 	union {
 		struct engine_sge sge[ENGINE_MAX_SGE];
 		uint8_t inline_data[ENGINE_MAX_INLINE];
@@ -220,7 +239,12 @@ struct engine_recv_wr {
 
 struct engine_qp;
 
-/* @opcode of a receive is that of the sender. @inv_rkey: the key that the sender has ended */
+/*
+ * @opcode of a receive is that of the sender.
+ * @inv_rkey: the key that the sender has ended
+ * @grh: a datagram, ENGINE_UD_HEADER bytes of which are its header; @src_qpn and @sl are the
+ *	 sender's
+ */
 struct engine_wc {
 	struct engine_qp *qp;
 	uint32_t index;
@@ -228,9 +252,12 @@ struct engine_wc {
 	uint32_t imm_data;
 	uint32_t inv_rkey;
 	uint32_t vendor_err;
+	uint32_t src_qpn;
 	uint8_t opcode;
 	uint8_t status;
+	uint8_t sl;
 	bool recv;
+	bool grh;
 	bool with_imm;
 	bool with_inv;
 	bool solicited;
@@ -412,6 +439,11 @@ struct engine_qp {
 	struct sgtab_hint local_hint;
 	struct sgtab_hint remote_hint;	/* in the map of @peer's HCA */
 
+	/* requester, UD: where the last datagram went */
+	struct engine_hca *ud_hca;	/* that has @ud_dgid, or NULL */
+	uint64_t ud_generation;		/* of fabric.gid_generation at look-up; 0: none yet */
+	uint8_t ud_dgid[16];
+
 	/* responder */
 	struct list_head requesters;	/* QPs whose @peer this is */
 	struct list_head windows;	/* of type 2, bound by this QP */
@@ -443,6 +475,7 @@ struct engine_stats {
 	uint64_t remote_errors;
 	uint64_t cq_overruns;
 	uint64_t srq_limits;
+	uint64_t ud_drops;
 };
 
 /*
@@ -514,6 +547,8 @@ struct engine_hca {
 	struct idtab keys;		/* struct engine_key, by key index */
 	uint64_t mr_changes;		/* times an MR got memory */
 	struct engine_gid gids[ENGINE_MAX_GIDS];
+	struct list_head mcasts;	/* QPs in multicast groups */
+	uint32_t num_mcasts;
 	struct engine_stats stats;
 	uint64_t mem;			/* bytes taken, at most ENGINE_MEM_LIMIT */
 };
@@ -654,6 +689,13 @@ void engine_qp_destroy(struct engine_qp *qp);
  * must be empty.
  */
 int engine_qp_modify(struct engine_qp *qp, const struct engine_qp_attr *attr, uint32_t mask);
+
+/*
+ * A UD QP gets what is sent to the multicast GID @gid. Returns 0, -EINVAL (not UD, not a multicast
+ * GID), -EEXIST, -ENOMEM; detach 0 or -ENOENT. A QP that is destroyed leaves all groups.
+ */
+int engine_qp_attach(struct engine_qp *qp, const uint8_t *gid);
+int engine_qp_detach(struct engine_qp *qp, const uint8_t *gid);
 
 /* Sends were posted. */
 void engine_qp_ring(struct engine_qp *qp);

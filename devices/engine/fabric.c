@@ -123,7 +123,8 @@ void engine_qp_ring(struct engine_qp *qp)
 {
 	if (qp->sched != ENGINE_QP_IDLE && qp->sched != ENGINE_QP_FLUSHED)
 		return;
-	if (qp->attr.state == ENGINE_QPS_RTS || qp->attr.state == ENGINE_QPS_ERR)
+	if (qp->attr.state == ENGINE_QPS_RTS || qp->attr.state == ENGINE_QPS_SQE ||
+	    qp->attr.state == ENGINE_QPS_ERR)
 		qp_sched_active(qp);
 }
 
@@ -249,6 +250,7 @@ int engine_hca_init(struct engine_hca *hca, struct fabric *fabric, const struct 
 		idtab_destroy(&hca->keys);
 		return -ENOMEM;
 	}
+	list_init(&hca->mcasts);
 	list_add_tail(&hca->node, &fabric->hcas);
 	return 0;
 }

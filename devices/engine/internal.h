@@ -100,11 +100,11 @@ void qp_fatal(struct engine_qp *qp);
 void qp_complete_send(struct engine_qp *qp, enum engine_wc_status status, uint32_t verr);
 
 /*
- * [locked] Completes qp->rwr, which is valid; @wr is the sender's request, NULL for a flush.
+ * [locked] Completes qp->rwr, which is valid; @sender->wr is the request, NULL for a flush.
  * Returns false when the CQ is lost; the QP is in ERR then.
  */
 bool qp_complete_recv(struct engine_qp *qp, enum engine_wc_status status, uint32_t verr,
-		      const struct engine_send_wr *wr);
+		      const struct engine_qp *sender);
 
 /* [locked] Fetch into qp->wr, qp->rwr. 1: valid; 0: none or queue dead; -EINVAL: malformed. */
 int qp_fetch_send(struct engine_qp *qp);
@@ -118,6 +118,13 @@ void qp_unlink_peer(struct engine_qp *qp);
 
 /* The QP has drained its send queue after SQD, if so. */
 void qp_check_drained(struct engine_qp *qp);
+
+/* ---- ud.c ---- */
+
+uint32_t ud_turn(struct engine_qp *qp);
+
+/* The QP leaves all multicast groups. */
+void ud_detach_all(struct engine_qp *qp);
 
 /* ---- rc.c ---- */
 
@@ -175,5 +182,9 @@ enum xfer_result {
 /* [locked] Copies bytes *@done to @length, as long as *@budget lasts. */
 enum xfer_result xfer_copy(struct xfer_side *src, struct xfer_side *dst, uint64_t length,
 			   uint64_t *done, uint32_t *budget);
+
+/* Of both ends. Always in the same order, so that several engine threads would do no harm. */
+void xfer_lock_maps(struct dma_map *a, struct dma_map *b);
+void xfer_unlock_maps(struct dma_map *a, struct dma_map *b);
 
 #endif /* ENGINE_INTERNAL_H */

@@ -9,8 +9,11 @@ int engine_qp_create(struct engine_qp *qp)
 {
 	int ret;
 
-	if (qp->qpn < ENGINE_FIRST_QPN || qp->type != ENGINE_QPT_RC || !qp->pdn ||
+	if ((qp->type != ENGINE_QPT_RC && qp->type != ENGINE_QPT_UD) || !qp->pdn ||
 	    qp->pdn >= ENGINE_MAX_PDS)
+		return -EINVAL;
+	if (qp->qpn < ENGINE_FIRST_QPN &&
+	    (qp->qpn != ENGINE_GSI_QPN || qp->type != ENGINE_QPT_UD))
 		return -EINVAL;
 	list_init(&qp->node);
 	list_init(&qp->peer_node);
@@ -54,6 +57,7 @@ void engine_qp_destroy(struct engine_qp *qp)
 	qp_unlink_peer(qp);
 	qp_drop_requesters(qp);
 	mw_unbind_all(qp);
+	ud_detach_all(qp);
 	idtab_remove(&qp->hca->qps, qp->qpn);
 	fabric_remove_qp(qp->hca->fabric);
 	qp->send_cq->refs--;
@@ -105,13 +109,15 @@ void qp_check_drained(struct engine_qp *qp)
 		qp->hca->ops->qp_event(qp, ENGINE_EVENT_SQ_DRAINED);
 }
 
-/* IBTA 11.2.5.2, table 96 "QP state transition properties", for RC. */
-static const struct {
+struct qp_transition {
 	uint8_t from;
 	uint8_t to;
 	uint32_t required;
 	uint32_t optional;
-} qp_transitions[] = {
+};
+
+/* IBTA 11.2.5.2, table 96 "QP state transition properties". */
+static const struct qp_transition qp_rc_transitions[] = {
 	{ ENGINE_QPS_RESET, ENGINE_QPS_INIT, ENGINE_QP_ACCESS, 0 },
 	{ ENGINE_QPS_INIT, ENGINE_QPS_INIT, 0, ENGINE_QP_ACCESS },
 	{ ENGINE_QPS_INIT, ENGINE_QPS_RTR,
@@ -131,20 +137,44 @@ static const struct {
 	  ENGINE_QP_MIN_RNR_TIMER },
 };
 
-static int qp_check_transition(enum engine_qp_state from, enum engine_qp_state to, uint32_t mask)
+/* The path MTU, which IBTA leaves to the port, bounds what may be sent. */
+static const struct qp_transition qp_ud_transitions[] = {
+	{ ENGINE_QPS_RESET, ENGINE_QPS_INIT, ENGINE_QP_QKEY, 0 },
+	{ ENGINE_QPS_INIT, ENGINE_QPS_INIT, 0, ENGINE_QP_QKEY },
+	{ ENGINE_QPS_INIT, ENGINE_QPS_RTR, ENGINE_QP_PATH_MTU, ENGINE_QP_QKEY },
+	{ ENGINE_QPS_RTR, ENGINE_QPS_RTS, ENGINE_QP_SQ_PSN, ENGINE_QP_QKEY },
+	{ ENGINE_QPS_RTS, ENGINE_QPS_RTS, 0, ENGINE_QP_QKEY },
+	{ ENGINE_QPS_RTS, ENGINE_QPS_SQD, 0, ENGINE_QP_SQD_NOTIFY },
+	{ ENGINE_QPS_SQD, ENGINE_QPS_RTS, 0, ENGINE_QP_QKEY },
+	{ ENGINE_QPS_SQD, ENGINE_QPS_SQD, 0, ENGINE_QP_QKEY },
+	{ ENGINE_QPS_SQE, ENGINE_QPS_RTS, 0, ENGINE_QP_QKEY },
+};
+
+static const struct {
+	const struct qp_transition *table;
+	size_t len;
+} qp_transitions[] = {
+	[ENGINE_QPT_RC] = { qp_rc_transitions,
+			    sizeof(qp_rc_transitions) / sizeof(qp_rc_transitions[0]) },
+	[ENGINE_QPT_UD] = { qp_ud_transitions,
+			    sizeof(qp_ud_transitions) / sizeof(qp_ud_transitions[0]) },
+};
+
+static int qp_check_transition(enum engine_qp_type type, enum engine_qp_state from,
+			       enum engine_qp_state to, uint32_t mask)
 {
-	size_t i;
+	const struct qp_transition *t = qp_transitions[type].table;
+	const struct qp_transition *end = t + qp_transitions[type].len;
 
 	mask &= ~ENGINE_QP_STATE;
 	if (to == ENGINE_QPS_RESET || to == ENGINE_QPS_ERR)
 		return mask ? -EINVAL : 0;
-	for (i = 0; i < sizeof(qp_transitions) / sizeof(qp_transitions[0]); i++) {
-		if (qp_transitions[i].from != from || qp_transitions[i].to != to)
+	for (; t < end; t++) {
+		if (t->from != from || t->to != to)
 			continue;
-		if (qp_transitions[i].required & ~mask)
+		if (t->required & ~mask)
 			return -EINVAL;
-		return mask & ~(qp_transitions[i].required | qp_transitions[i].optional) ?
-			-EINVAL : 0;
+		return mask & ~(t->required | t->optional) ? -EINVAL : 0;
 	}
 	return -EINVAL;
 }
@@ -219,7 +249,7 @@ int engine_qp_modify(struct engine_qp *qp, const struct engine_qp_attr *attr, ui
 
 	if (mask & ~ENGINE_QP_ALL || to > ENGINE_QPS_ERR)
 		return -EINVAL;
-	ret = qp_check_transition(from, to, mask);
+	ret = qp_check_transition(qp->type, from, to, mask);
 	if (ret)
 		return ret;
 	ret = qp_check_attr(qp, attr, mask);
@@ -279,8 +309,9 @@ void qp_complete_send(struct engine_qp *qp, enum engine_wc_status status, uint32
 }
 
 bool qp_complete_recv(struct engine_qp *qp, enum engine_wc_status status, uint32_t verr,
-		      const struct engine_send_wr *wr)
+		      const struct engine_qp *sender)
 {
+	const struct engine_send_wr *wr = sender ? &sender->wr : NULL;
 	struct engine_wc wc = {
 		.qp = qp,
 		.index = qp->rwr.index,
@@ -294,6 +325,12 @@ bool qp_complete_recv(struct engine_qp *qp, enum engine_wc_status status, uint32
 	qp->rwr_valid = false;
 	if (status == ENGINE_WC_SUCCESS) {
 		wc.byte_len = wr->length;
+		if (qp->type == ENGINE_QPT_UD) {
+			wc.byte_len += ENGINE_UD_HEADER;
+			wc.grh = true;
+			wc.src_qpn = sender->qpn;
+			wc.sl = wr->ud.sl;
+		}
 		wc.imm_data = wr->imm_data;
 		wc.with_imm = wr->opcode == ENGINE_WR_SEND_WITH_IMM ||
 			      wr->opcode == ENGINE_WR_RDMA_WRITE_WITH_IMM;
@@ -385,6 +422,8 @@ static bool qp_flush_one(struct engine_qp *qp)
 		qp_complete_send(qp, ENGINE_WC_WR_FLUSH_ERR, 0);
 		return true;
 	}
+	if (qp->attr.state == ENGINE_QPS_SQE)
+		return false;
 	if (qp->rwr_valid || (qp_owns_rq(qp) && qp_fetch_recv(qp))) {
 		qp_complete_recv(qp, ENGINE_WC_WR_FLUSH_ERR, 0, NULL);
 		return true;
@@ -406,6 +445,8 @@ static uint32_t qp_flush_turn(struct engine_qp *qp)
 		hca->fabric->flushed_interval = FLUSHED_SCAN_MIN_NS;
 	if (n == ENGINE_TURN_WRS) {
 		qp_sched_active(qp);
+	} else if (qp->attr.state == ENGINE_QPS_SQE) {
+		qp_sched_idle(qp);
 	} else {
 		qp_report_last_wqe(qp);
 		if (qp_owns_rq(qp))
@@ -424,13 +465,13 @@ uint32_t qp_turn(struct engine_qp *qp)
 	switch (qp->attr.state) {
 	case ENGINE_QPS_RTS:
 	case ENGINE_QPS_SQD:
-		return rc_turn(qp);
+		return qp->type == ENGINE_QPT_UD ? ud_turn(qp) : rc_turn(qp);
+	case ENGINE_QPS_SQE:
 	case ENGINE_QPS_ERR:
 		return qp_flush_turn(qp);
 	case ENGINE_QPS_RESET:
 	case ENGINE_QPS_INIT:
 	case ENGINE_QPS_RTR:
-	case ENGINE_QPS_SQE:
 		break;
 	}
 	return 0;

@@ -171,7 +171,7 @@ static enum rc_step rc_nak_recv(struct engine_qp *qp, struct engine_qp *peer,
 				uint32_t verr)
 {
 	qp->hca->stats.remote_errors++;
-	qp_complete_recv(peer, recv_status, verr, &qp->wr);
+	qp_complete_recv(peer, recv_status, verr, qp);
 	qp_enter_error(peer);
 	return rc_fail(qp, status, verr | ENGINE_VERR_REMOTE);
 }
@@ -488,7 +488,7 @@ static enum rc_step rc_finish(struct engine_qp *qp, struct engine_qp *peer)
 		peer->comm_est = true;
 		peer->hca->ops->qp_event(peer, ENGINE_EVENT_COMM_EST);
 	}
-	if (rc_takes_recv(wr) && !qp_complete_recv(peer, ENGINE_WC_SUCCESS, 0, wr))
+	if (rc_takes_recv(wr) && !qp_complete_recv(peer, ENGINE_WC_SUCCESS, 0, qp))
 		return rc_fail(qp, ENGINE_WC_REM_OP_ERR, ENGINE_VERR_PEER_CQ | ENGINE_VERR_REMOTE);
 	qp_complete_send(qp, ENGINE_WC_SUCCESS, 0);
 	return qp->attr.state == ENGINE_QPS_ERR ? RC_STOP : RC_OK;
@@ -525,21 +525,6 @@ static enum rc_step rc_execute(struct engine_qp *qp, struct engine_qp *peer, uin
 	return rc_finish(qp, peer);
 }
 
-/* Always in the same order, so that several engine threads would do no harm. */
-static void rc_lock_maps(struct dma_map *a, struct dma_map *b)
-{
-	dma_map_read_lock(a < b ? a : b);
-	if (a != b)
-		dma_map_read_lock(a < b ? b : a);
-}
-
-static void rc_unlock_maps(struct dma_map *a, struct dma_map *b)
-{
-	dma_map_read_unlock(a);
-	if (a != b)
-		dma_map_read_unlock(b);
-}
-
 uint32_t rc_turn(struct engine_qp *qp)
 {
 	struct engine_qp *peer = rc_find_peer(qp);
@@ -550,7 +535,7 @@ uint32_t rc_turn(struct engine_qp *qp)
 	unsigned int n;
 	int ret;
 
-	rc_lock_maps(local, remote);
+	xfer_lock_maps(local, remote);
 	for (n = 0; n < ENGINE_TURN_WRS && budget && step == RC_OK; n++) {
 		if (!qp->wr_valid) {
 			ret = qp->attr.state == ENGINE_QPS_SQD ? 0 : qp_fetch_send(qp);
@@ -568,7 +553,7 @@ uint32_t rc_turn(struct engine_qp *qp)
 			qp_check_drained(qp);
 	}
 
-	rc_unlock_maps(local, remote);
+	xfer_unlock_maps(local, remote);
 
 	if (step != RC_STOP)
 		qp_sched_active(qp);

@@ -101,3 +101,17 @@ enum xfer_result xfer_copy(struct xfer_side *src, struct xfer_side *dst, uint64_
 	}
 	return XFER_DONE;
 }
+
+void xfer_lock_maps(struct dma_map *a, struct dma_map *b)
+{
+	dma_map_read_lock(a < b ? a : b);
+	if (a != b)
+		dma_map_read_lock(a < b ? b : a);
+}
+
+void xfer_unlock_maps(struct dma_map *a, struct dma_map *b)
+{
+	dma_map_read_unlock(a);
+	if (a != b)
+		dma_map_read_unlock(b);
+}

@@ -70,6 +70,7 @@ static uint16_t cmd_query_stats(struct simhca_dev *dev, const struct simhca_cmd 
 		.cq_overruns = htole64(stats->cq_overruns),
 		.srq_limits = htole64(stats->srq_limits),
 		.moderated = htole64(dev->moderated),
+		.ud_drops = htole64(stats->ud_drops),
 	};
 
 	return cmd_out(dev, cmd, &out, sizeof(out));
@@ -152,6 +153,10 @@ static uint16_t cmd_execute(struct simhca_dev *dev, const struct simhca_cmd *cmd
 		return obj_destroy_qp(dev, id);
 	case SIMHCA_CMD_QUERY_STATS:
 		return cmd_query_stats(dev, cmd);
+	case SIMHCA_CMD_ATTACH_MCAST:
+		return obj_attach_mcast(dev, &cmd->payload.mcast);
+	case SIMHCA_CMD_DETACH_MCAST:
+		return obj_detach_mcast(dev, &cmd->payload.mcast);
 	default:
 		return SIMHCA_CMD_EOPNOTSUPP;
 	}

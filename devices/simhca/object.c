@@ -50,6 +50,9 @@ SAME(SIMHCA_QPS_SQD, ENGINE_QPS_SQD);
 SAME(SIMHCA_QPS_SQE, ENGINE_QPS_SQE);
 SAME(SIMHCA_QPS_ERR, ENGINE_QPS_ERR);
 SAME(SIMHCA_QPT_RC, ENGINE_QPT_RC);
+SAME(SIMHCA_QPT_UD, ENGINE_QPT_UD);
+SAME(SIMHCA_GSI_QPN, ENGINE_GSI_QPN);
+SAME(SIMHCA_MAX_MCAST, ENGINE_MAX_MCAST);
 
 uint16_t obj_status(int err)
 {
@@ -257,7 +260,7 @@ uint16_t obj_create_qp(struct simhca_dev *dev, const struct simhca_cmd_create_qp
 	struct simhca_qp *qp;
 	int ret;
 
-	if (le32toh(cmd->type) != SIMHCA_QPT_RC)
+	if (le32toh(cmd->type) != SIMHCA_QPT_RC && le32toh(cmd->type) != SIMHCA_QPT_UD)
 		return SIMHCA_CMD_EOPNOTSUPP;
 	if (!send_cq || !recv_cq || (cmd->srqn && !srq))
 		return SIMHCA_CMD_ENOENT;
@@ -272,7 +275,7 @@ uint16_t obj_create_qp(struct simhca_dev *dev, const struct simhca_cmd_create_qp
 	qp->base.hca = &dev->hca;
 	qp->base.qpn = le32toh(cmd->qpn);
 	qp->base.pdn = le32toh(cmd->pdn);
-	qp->base.type = ENGINE_QPT_RC;
+	qp->base.type = le32toh(cmd->type);
 	qp->base.send_cq = send_cq;
 	qp->base.recv_cq = recv_cq;
 	event_init(&qp->async, qp->base.qpn);
@@ -389,6 +392,20 @@ uint16_t obj_destroy_qp(struct simhca_dev *dev, uint32_t qpn)
 	qp_destroy_queues(dev, qp);
 	engine_free(&dev->hca, qp, sizeof(*qp));
 	return SIMHCA_CMD_OK;
+}
+
+uint16_t obj_attach_mcast(struct simhca_dev *dev, const struct simhca_cmd_mcast *cmd)
+{
+	struct engine_qp *qp = idtab_get(&dev->hca.qps, le32toh(cmd->qpn));
+
+	return qp ? obj_status(engine_qp_attach(qp, cmd->gid)) : SIMHCA_CMD_ENOENT;
+}
+
+uint16_t obj_detach_mcast(struct simhca_dev *dev, const struct simhca_cmd_mcast *cmd)
+{
+	struct engine_qp *qp = idtab_get(&dev->hca.qps, le32toh(cmd->qpn));
+
+	return qp ? obj_status(engine_qp_detach(qp, cmd->gid)) : SIMHCA_CMD_ENOENT;
 }
 
 void obj_destroy_all(struct simhca_dev *dev)

@@ -39,6 +39,7 @@ SAME(SIMHCA_WC_RETRY_EXC_ERR, ENGINE_WC_RETRY_EXC_ERR);
 SAME(SIMHCA_WC_RNR_RETRY_EXC_ERR, ENGINE_WC_RNR_RETRY_EXC_ERR);
 SAME(SIMHCA_MAX_SGE, ENGINE_MAX_SGE);
 SAME(SIMHCA_MAX_INLINE, ENGINE_MAX_INLINE);
+SAME(SIMHCA_UD_HEADER, ENGINE_UD_HEADER);
 static_assert(sizeof(struct simhca_sq_wqe) == 64 && sizeof(struct simhca_rq_wqe) == 16 &&
 	      sizeof(struct simhca_sge) == 16 && sizeof(struct simhca_mem_wqe) == 40 &&
 	      sizeof(struct simhca_cqe) == 32,
@@ -93,6 +94,18 @@ static int queue_read_mem(struct simhca_dev *dev, struct simhca_queue *q, uint64
 	return 0;
 }
 
+static void queue_read_ud_dest(struct engine_ud_dest *to, const struct simhca_ud_dest *from)
+{
+	memcpy(to->dgid, from->dgid, sizeof(to->dgid));
+	to->qpn = le32toh(from->qpn);
+	to->qkey = le32toh(from->qkey);
+	to->sgid_index = le32toh(from->sgid_index);
+	to->flow_label = le32toh(from->flow_label);
+	to->hop_limit = from->hop_limit;
+	to->tclass = from->tclass;
+	to->sl = from->sl;
+}
+
 static int simhca_fetch_send(struct engine_qp *base, struct engine_send_wr *wr)
 {
 	struct simhca_qp *qp = to_qp(base);
@@ -119,9 +132,13 @@ static int simhca_fetch_send(struct engine_qp *base, struct engine_send_wr *wr)
 	wr->num_sge = le16toh(wqe.num_sge);
 	wr->imm_data = wqe.imm_data;
 	wr->rkey = le32toh(wqe.rkey);
-	wr->remote_addr = le64toh(wqe.remote_addr);
-	wr->compare_add = le64toh(wqe.compare_add);
-	wr->swap = le64toh(wqe.swap);
+	if (base->type == ENGINE_QPT_UD) {
+		queue_read_ud_dest(&wr->ud, &wqe.ud);
+	} else {
+		wr->remote_addr = le64toh(wqe.remote_addr);
+		wr->compare_add = le64toh(wqe.compare_add);
+		wr->swap = le64toh(wqe.swap);
+	}
 
 	if (wqe.flags & SIMHCA_WR_INLINE) {
 		inline_len = le32toh(wqe.inline_len);
@@ -187,7 +204,7 @@ static int simhca_complete(struct engine_cq *base, const struct engine_wc *wc)
 		.opcode = wc->opcode,
 		.status = wc->status,
 		.flags = (wc->recv ? SIMHCA_CQE_RECV : 0) | (wc->with_imm ? SIMHCA_CQE_IMM : 0) |
-			 (wc->with_inv ? SIMHCA_CQE_INV : 0),
+			 (wc->with_inv ? SIMHCA_CQE_INV : 0) | (wc->grh ? SIMHCA_CQE_GRH : 0),
 		.phase = !(cq->pi & size),
 	};
 
@@ -195,6 +212,8 @@ static int simhca_complete(struct engine_cq *base, const struct engine_wc *wc)
 		cqe.inv_rkey = htole32(wc->inv_rkey);
 	else
 		cqe.imm_data = wc->imm_data;
+	if (wc->grh)
+		cqe.src = htole32(wc->src_qpn | (uint32_t)wc->sl << SIMHCA_CQE_SL_SHIFT);
 
 	if (!(cq->flags & SIMHCA_CQ_IGNORE_OVERRUN) &&
 	    cq->pi - le32toh(__atomic_load_n(&db->ci, __ATOMIC_ACQUIRE)) >= size)

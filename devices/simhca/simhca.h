@@ -322,6 +322,8 @@ uint16_t obj_create_qp(struct simhca_dev *dev, const struct simhca_cmd_create_qp
 uint16_t obj_modify_qp(struct simhca_dev *dev, const struct simhca_qp_attr *cmd);
 uint16_t obj_query_qp(struct simhca_dev *dev, uint32_t qpn, struct simhca_qp_attr *out);
 uint16_t obj_destroy_qp(struct simhca_dev *dev, uint32_t qpn);
+uint16_t obj_attach_mcast(struct simhca_dev *dev, const struct simhca_cmd_mcast *cmd);
+uint16_t obj_detach_mcast(struct simhca_dev *dev, const struct simhca_cmd_mcast *cmd);
 void obj_destroy_all(struct simhca_dev *dev);
 uint16_t obj_status(int err);
 

@@ -182,13 +182,8 @@ void fake_srq_free(struct fake_srq *srq)
 	free(srq);
 }
 
-struct fake_qp *fake_qp_new(struct fake_hca *hca, uint32_t qpn, struct fake_cq *cq)
-{
-	return fake_qp_new_srq(hca, qpn, cq, NULL);
-}
-
-struct fake_qp *fake_qp_new_srq(struct fake_hca *hca, uint32_t qpn, struct fake_cq *cq,
-				struct fake_srq *srq)
+static struct fake_qp *fake_qp_create(struct fake_hca *hca, uint32_t qpn, struct fake_cq *cq,
+				      enum engine_qp_type type, struct fake_srq *srq)
 {
 	struct fake_qp *qp = calloc(1, sizeof(*qp));
 
@@ -198,12 +193,28 @@ struct fake_qp *fake_qp_new_srq(struct fake_hca *hca, uint32_t qpn, struct fake_
 	qp->base.hca = &hca->base;
 	qp->base.qpn = qpn;
 	qp->base.pdn = FAKE_PDN;
-	qp->base.type = ENGINE_QPT_RC;
+	qp->base.type = type;
 	qp->base.send_cq = &cq->base;
 	qp->base.recv_cq = &cq->base;
 	qp->base.rq = srq ? &srq->base : &qp->rq_base;
 	assert_int_equal(engine_qp_create(&qp->base), 0);
 	return qp;
+}
+
+struct fake_qp *fake_qp_new(struct fake_hca *hca, uint32_t qpn, struct fake_cq *cq)
+{
+	return fake_qp_create(hca, qpn, cq, ENGINE_QPT_RC, NULL);
+}
+
+struct fake_qp *fake_qp_new_srq(struct fake_hca *hca, uint32_t qpn, struct fake_cq *cq,
+				struct fake_srq *srq)
+{
+	return fake_qp_create(hca, qpn, cq, ENGINE_QPT_RC, srq);
+}
+
+struct fake_qp *fake_qp_new_ud(struct fake_hca *hca, uint32_t qpn, struct fake_cq *cq)
+{
+	return fake_qp_create(hca, qpn, cq, ENGINE_QPT_UD, NULL);
 }
 
 void fake_qp_free(struct fake_qp *qp)

@@ -430,11 +430,17 @@ uint16_t guest_create_cq_ex(struct guest *g, struct guest_cq *cq, uint32_t cqn, 
 
 uint16_t guest_create_qp(struct guest *g, struct guest_qp *qp, uint32_t qpn, struct guest_cq *cq)
 {
-	return guest_create_qp_srq(g, qp, qpn, cq, 0);
+	return guest_create_qp_type(g, qp, qpn, cq, SIMHCA_QPT_RC, 0);
 }
 
 uint16_t guest_create_qp_srq(struct guest *g, struct guest_qp *qp, uint32_t qpn,
 			     struct guest_cq *cq, uint32_t srqn)
+{
+	return guest_create_qp_type(g, qp, qpn, cq, SIMHCA_QPT_RC, srqn);
+}
+
+uint16_t guest_create_qp_type(struct guest *g, struct guest_qp *qp, uint32_t qpn,
+			      struct guest_cq *cq, uint32_t type, uint32_t srqn)
 {
 	uint64_t sq_len = 1ull << (GUEST_WR_LOG + GUEST_SQ_STRIDE);
 	uint64_t rq_len = 1ull << (GUEST_WR_LOG + GUEST_RQ_STRIDE);
@@ -453,7 +459,7 @@ uint16_t guest_create_qp_srq(struct guest *g, struct guest_qp *qp, uint32_t qpn,
 		.opcode = SIMHCA_CMD_CREATE_QP,
 		.payload.create_qp = {
 			.qpn = qpn,
-			.type = SIMHCA_QPT_RC,
+			.type = type,
 			.pdn = GUEST_PDN,
 			.send_cqn = cq->cqn,
 			.recv_cqn = cq->cqn,
@@ -497,6 +503,24 @@ uint16_t guest_query_qp(struct guest_qp *qp, struct simhca_qp_attr *attr)
 
 	memcpy(attr, guest_ptr(qp->g, qp->g->out), sizeof(*attr));
 	return status;
+}
+
+void guest_ud_start(struct guest_qp *qp, uint32_t qkey)
+{
+	struct simhca_qp_attr attr = {
+		.mask = SIMHCA_QP_STATE | SIMHCA_QP_QKEY,
+		.state = SIMHCA_QPS_INIT,
+		.qkey = qkey,
+		.path_mtu = 3,
+	};
+
+	assert_int_equal(guest_modify(qp, &attr), SIMHCA_CMD_OK);
+	attr.state = SIMHCA_QPS_RTR;
+	attr.mask = SIMHCA_QP_STATE | SIMHCA_QP_PATH_MTU;
+	assert_int_equal(guest_modify(qp, &attr), SIMHCA_CMD_OK);
+	attr.state = SIMHCA_QPS_RTS;
+	attr.mask = SIMHCA_QP_STATE | SIMHCA_QP_SQ_PSN;
+	assert_int_equal(guest_modify(qp, &attr), SIMHCA_CMD_OK);
 }
 
 void guest_connect(struct guest_qp *qp, struct guest_qp *dest)

@@ -144,11 +144,16 @@ uint16_t guest_create_qp(struct guest *g, struct guest_qp *qp, uint32_t qpn, str
 /* @srqn: 0: with a receive queue of its own. */
 uint16_t guest_create_qp_srq(struct guest *g, struct guest_qp *qp, uint32_t qpn,
 			     struct guest_cq *cq, uint32_t srqn);
+uint16_t guest_create_qp_type(struct guest *g, struct guest_qp *qp, uint32_t qpn,
+			      struct guest_cq *cq, uint32_t type, uint32_t srqn);
 uint16_t guest_modify(struct guest_qp *qp, struct simhca_qp_attr *attr);
 uint16_t guest_modify_state(struct guest_qp *qp, uint8_t state);
 uint16_t guest_query_qp(struct guest_qp *qp, struct simhca_qp_attr *attr);
 /* RESET to RTS; @dest may be in another guest. */
 void guest_connect(struct guest_qp *qp, struct guest_qp *dest);
+
+/* RESET to RTS, of a UD QP. */
+void guest_ud_start(struct guest_qp *qp, uint32_t qkey);
 
 void guest_post_send(struct guest_qp *qp, const struct simhca_sq_wqe *wqe, uint64_t addr,
 		     uint32_t length, uint32_t lkey);

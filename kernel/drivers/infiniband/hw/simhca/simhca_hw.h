@@ -42,7 +42,7 @@
 #define SIMHCA_REG_CMDQ_LOG_SIZE	0x30	/* 32 RW  log2 of entries, 1..CMDQ_MAX_LOG */
 
 #define SIMHCA_MAGIC			0x484d4953	/* "SIMH" */
-#define SIMHCA_VERSION			4
+#define SIMHCA_VERSION			5
 #define SIMHCA_CMDQ_MAX_LOG		8
 
 #define SIMHCA_STATUS_ENABLED		(1u << 0)	/* rings accepted, commands are served */
@@ -205,7 +205,8 @@ struct simhca_sgl {
 
 /* ---- limits (also told by SIMHCA_CMD_QUERY_DEV, which is what software must use) ------------ */
 
-#define SIMHCA_MAX_QPS			(1u << 16)	/* QP numbers 2..MAX-1 */
+#define SIMHCA_MAX_QPS			(1u << 16)	/* QP numbers 2..MAX-1, and GSI */
+#define SIMHCA_GSI_QPN			1		/* the QP for management, a UD QP */
 #define SIMHCA_MAX_CQS			(1u << 16)	/* CQ numbers 1..MAX-1 */
 #define SIMHCA_MAX_MRS			(1u << 20)	/* and windows: key index 1..MAX-1 */
 #define SIMHCA_MAX_FAST_SEGS		1024		/* segments of a fast registration */
@@ -218,6 +219,7 @@ struct simhca_sgl {
 #define SIMHCA_MAX_MSG			(1u << 31)	/* bytes */
 #define SIMHCA_MAX_RD_ATOMIC		128
 #define SIMHCA_GID_TABLE_LEN		128
+#define SIMHCA_MAX_MCAST		64		/* QPs attached to multicast groups */
 #define SIMHCA_MAX_EQS			SIMHCA_UAR_EQ_SLOTS
 
 /* A key is (index << 8) | variant; lkey and rkey of an MR are the same number. */
@@ -249,6 +251,8 @@ enum simhca_cmd_opcode {
 	SIMHCA_CMD_DESTROY_SRQ	= 21,
 	SIMHCA_CMD_RESIZE_CQ	= 22,
 	SIMHCA_CMD_MODIFY_CQ	= 23,
+	SIMHCA_CMD_ATTACH_MCAST	= 24,
+	SIMHCA_CMD_DETACH_MCAST	= 25,
 };
 
 enum simhca_cmd_status {
@@ -491,11 +495,12 @@ struct simhca_srq_attr {
 
 enum simhca_qp_type {
 	SIMHCA_QPT_RC		= 2,	/* numbered as enum ibv_qp_type */
+	SIMHCA_QPT_UD		= 4,
 };
 
 /**
  * struct simhca_cmd_create_qp - create a queue pair, in state RESET
- * @qpn: its number
+ * @qpn: its number; SIMHCA_GSI_QPN must be UD
  * @type: &enum simhca_qp_type
  * @pdn: protection domain
  * @send_cqn: CQ for @sq
@@ -562,7 +567,7 @@ enum simhca_qp_state {			/* numbered as enum ibv_qp_state */
  * @qpn: the QP
  * @mask: MODIFY_QP: which fields are taken, SIMHCA_QP_*
  * @state: &enum simhca_qp_state
- * @path_mtu: numbered as enum ibv_mtu
+ * @path_mtu: numbered as enum ibv_mtu; what a UD QP may send, to be given at RTR
  * @timeout: local ACK timeout, 4.096 us * 2^timeout, 0: infinite
  * @retry_cnt: 0..7
  * @rnr_retry: 0..7, 7: for ever
@@ -618,6 +623,20 @@ struct simhca_cmd_query_srq {
 };
 
 /**
+ * struct simhca_cmd_mcast - a UD QP joins or leaves a multicast group
+ * @qpn: the QP
+ * @reserved: 0
+ * @gid: multicast GID, network order
+ *
+ * A QP that is destroyed leaves all groups.
+ */
+struct simhca_cmd_mcast {
+	__le32 qpn;
+	__le32 reserved;
+	__u8 gid[16];
+};
+
+/**
  * struct simhca_cmd - entry of the command ring
  * @opcode: &enum simhca_cmd_opcode
  * @reserved: 0
@@ -646,6 +665,7 @@ struct simhca_cmd {
 		struct simhca_cmd_create_srq create_srq;
 		struct simhca_srq_attr modify_srq;
 		struct simhca_cmd_query_srq query_srq;
+		struct simhca_cmd_mcast mcast;
 		__u8 raw[112];
 	} payload;
 };
@@ -726,6 +746,7 @@ struct simhca_stats {
 	__le64 cq_overruns;	/* CQs lost because they were full */
 	__le64 srq_limits;	/* times an SRQ fell below its limit */
 	__le64 moderated;	/* completions that waited for others before an event came */
+	__le64 ud_drops;	/* datagrams for this HCA that no QP took */
 };
 
 /* ---- work queues -------------------------------------------------------------------------- */
@@ -757,6 +778,37 @@ struct simhca_sge {
 };
 
 /**
+ * struct simhca_ud_dest - where a datagram goes
+ * @dgid: GID of the port or multicast group, network order
+ * @dmac: MAC address of the next hop
+ * @hop_limit: of the IP header
+ * @tclass: of the IP header
+ * @sgid_index: entry of the GID table
+ * @flow_label: of the IP header, 20 bits
+ * @qpn: the QP
+ * @qkey: its Q_Key; with the highest bit set: the Q_Key of the sending QP
+ * @sl: service level
+ * @reserved: 0
+ *
+ * A datagram is received behind SIMHCA_UD_HEADER bytes: the IPv6 header with which RoCEv2 would
+ * have brought it, or in the last 20 of them the IPv4 header.
+ */
+struct simhca_ud_dest {
+	__u8 dgid[16];
+	__u8 dmac[6];
+	__u8 hop_limit;
+	__u8 tclass;
+	__le32 sgid_index;
+	__le32 flow_label;
+	__le32 qpn;
+	__le32 qkey;
+	__u8 sl;
+	__u8 reserved[7];
+};
+
+#define SIMHCA_UD_HEADER		40
+
+/**
  * struct simhca_sq_wqe - head of an entry of a send queue; SGEs or inline data follow
  * @opcode: &enum simhca_wr_opcode
  * @flags: SIMHCA_WR_*
@@ -769,6 +821,7 @@ struct simhca_sge {
  * @compare_add: operand of FETCH_AND_ADD, comparand of CMP_AND_SWP
  * @swap: new value of CMP_AND_SWP
  * @reserved: 0
+ * @ud: instead of these on a UD QP, whose only operations are SEND and SEND_WITH_IMM
  */
 struct simhca_sq_wqe {
 	__u8 opcode;
@@ -777,10 +830,15 @@ struct simhca_sq_wqe {
 	__be32 imm_data;
 	__le32 inline_len;
 	__le32 rkey;
-	__le64 remote_addr;
-	__le64 compare_add;
-	__le64 swap;
-	__u8 reserved[24];
+	union {
+		struct {
+			__le64 remote_addr;
+			__le64 compare_add;
+			__le64 swap;
+			__u8 reserved[24];
+		};
+		struct simhca_ud_dest ud;
+	};
 };
 
 /**
@@ -838,18 +896,21 @@ enum simhca_wc_status {			/* numbered as enum ibv_wc_status */
 #define SIMHCA_CQE_RECV			(1u << 0)	/* of a receive queue */
 #define SIMHCA_CQE_IMM			(1u << 1)	/* @imm_data is valid */
 #define SIMHCA_CQE_INV			(1u << 2)	/* @inv_rkey is valid */
+#define SIMHCA_CQE_GRH			(1u << 3)	/* a datagram: @src is valid instead of @vendor_err */
+#define SIMHCA_CQE_SL_SHIFT		24
 
 /**
  * struct simhca_cqe - entry of a completion queue
  * @qpn: the QP
  * @wqe_index: number of the WQE in its queue since RESET, modulo 2^32; completions of a send
  *             queue complete all earlier unsignaled WQEs too. Of an SRQ: tag of the receive.
- * @byte_len: bytes received (receive), read (RDMA READ, atomics)
+ * @byte_len: bytes received (receive; with the header of a datagram), read (RDMA READ, atomics)
  * @imm_data: network order
  * @inv_rkey: the key that the sender has invalidated
  * @timestamp: when it was written, by the clock of SIMHCA_CLOCK_REG; 0 unless the CQ has
  *             SIMHCA_CQ_TIMESTAMP
  * @vendor_err: which check failed; for people only
+ * @src: of a datagram: the QP that sent it, and its service level << SIMHCA_CQE_SL_SHIFT
  * @opcode: &enum simhca_wr_opcode of the work request, for receives that of the sender
  * @status: &enum simhca_wc_status
  * @flags: SIMHCA_CQE_*
@@ -864,7 +925,10 @@ struct simhca_cqe {
 		__le32 inv_rkey;
 	};
 	__le64 timestamp;
-	__le32 vendor_err;
+	union {
+		__le32 vendor_err;
+		__le32 src;
+	};
 	__u8 opcode;
 	__u8 status;
 	__u8 flags;

@@ -218,6 +218,7 @@ static const struct rdma_stat_desc simhca_port_stats[] = {
 	{ .name = "cq_overruns" },
 	{ .name = "srq_limits" },
 	{ .name = "moderated_cqes" },
+	{ .name = "ud_drops" },
 };
 
 static_assert(ARRAY_SIZE(simhca_dev_stats) == SIMHCA_CNT_NUM);
