@@ -64,8 +64,13 @@
 #define ENGINE_ACCESS_ZERO_BASED	(1u << 5)	/* of a bind: addresses count from 0 */
 #define ENGINE_ACCESS_REMOTE		(ENGINE_ACCESS_REMOTE_WRITE | ENGINE_ACCESS_REMOTE_READ | \
 					 ENGINE_ACCESS_REMOTE_ATOMIC)
-#define ENGINE_ACCESS_QP		(ENGINE_ACCESS_LOCAL_WRITE | ENGINE_ACCESS_REMOTE)
-#define ENGINE_ACCESS_ALL		(ENGINE_ACCESS_QP | ENGINE_ACCESS_MW_BIND)
+#define ENGINE_ACCESS_FLUSH_GLOBAL	(1u << 6)
+#define ENGINE_ACCESS_FLUSH_PERSISTENT	(1u << 7)	/* of a QP: no memory here is persistent */
+#define ENGINE_ACCESS_QP		(ENGINE_ACCESS_LOCAL_WRITE | ENGINE_ACCESS_REMOTE | \
+					 ENGINE_ACCESS_FLUSH_GLOBAL | \
+					 ENGINE_ACCESS_FLUSH_PERSISTENT)
+#define ENGINE_ACCESS_ALL		(ENGINE_ACCESS_LOCAL_WRITE | ENGINE_ACCESS_REMOTE | \
+					 ENGINE_ACCESS_MW_BIND | ENGINE_ACCESS_FLUSH_GLOBAL)
 
 enum engine_opcode {			/* numbered as enum ibv_wr_opcode */
 	ENGINE_WR_RDMA_WRITE		= 0,
@@ -78,6 +83,8 @@ enum engine_opcode {			/* numbered as enum ibv_wr_opcode */
 	ENGINE_WR_LOCAL_INV		= 7,
 	ENGINE_WR_BIND_MW		= 8,
 	ENGINE_WR_SEND_WITH_INV		= 9,
+	ENGINE_WR_FLUSH			= 14,
+	ENGINE_WR_ATOMIC_WRITE		= 15,
 	ENGINE_WR_REG_MR		= 32,	/* of kernels: numbered as enum ib_wr_opcode */
 };
 
@@ -85,6 +92,7 @@ enum engine_opcode {			/* numbered as enum ibv_wr_opcode */
 #define ENGINE_WR_SIGNALED		(1u << 0)
 #define ENGINE_WR_SOLICITED		(1u << 1)
 #define ENGINE_WR_INLINE		(1u << 2)
+#define ENGINE_WR_FLUSH_MR		(1u << 3)	/* of FLUSH: all of it, not a range */
 
 enum engine_wc_status {			/* numbered as enum ibv_wc_status */
 	ENGINE_WC_SUCCESS		= 0,
@@ -180,14 +188,14 @@ struct engine_ud_dest {
 };
 
 /*
- * What a key is to stand for.
+ * What a key is to stand for, or what a flush is about.
  *
  * @addr: BIND_MW: first byte, as the MR names it; REG_MR: the name of the first byte
- * @length: bytes
+ * @length: bytes; FLUSH: from engine_send_wr.remote_addr on
  * @segs: [front end] REG_MR: where engine_ops.read_segs() finds the memory
  * @num_segs: REG_MR: and how much it finds there
  * @lkey: BIND_MW: the MR
- * @access: ENGINE_ACCESS_*
+ * @access: ENGINE_ACCESS_*; FLUSH: ENGINE_ACCESS_FLUSH_*
  */
 struct engine_key_mem {
 	uint64_t addr;
@@ -204,7 +212,7 @@ struct engine_key_mem {
  * @rkey: of the remote memory; LOCAL_INV, SEND_WITH_INV: the key that ends; BIND_MW, REG_MR: the new
  *	  key, whose index says which window or MR
  * @length: with ENGINE_WR_INLINE bytes of @inline_data; computed by the engine otherwise
- * @mem: of BIND_MW and REG_MR, which have no @sge
+ * @mem: of BIND_MW, REG_MR and FLUSH, which have no @sge
  * @ud: on UD QPs only
  */
 struct engine_send_wr {

@@ -43,6 +43,9 @@ struct xfer_side;
 uint32_t mr_check(const struct xfer_side *side, const struct engine_sge *sge,
 		  struct engine_mr **mr, uint64_t *offset);
 
+/* The same for any part of what @key stands for, without a range. */
+uint32_t mr_check_rights(const struct xfer_side *side, uint32_t key);
+
 bool mr_access_ok(uint32_t access);
 bool mr_pdn_ok(uint32_t pdn);
 

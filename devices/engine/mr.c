@@ -217,11 +217,34 @@ static uint32_t key_check_state(const struct engine_key *key, uint64_t since)
 /* A window is for the peer of its QP, and no better than the MR below it. */
 static uint32_t mr_check_window(const struct xfer_side *side, const struct engine_mw *mw)
 {
-	if (!(side->access & ENGINE_ACCESS_REMOTE))
+	if (!(side->access & (ENGINE_ACCESS_REMOTE | ENGINE_ACCESS_FLUSH_GLOBAL |
+			      ENGINE_ACCESS_FLUSH_PERSISTENT)))
 		return ENGINE_VERR_KEY_TYPE;
 	if (mw->qp && mw->qp != side->qp)
 		return ENGINE_VERR_MW_QP;
 	return key_check_state(&mw->mr->base, side->since);
+}
+
+/* All but the range. */
+static uint32_t mr_check_key(const struct xfer_side *side, const struct engine_key *key)
+{
+	uint32_t verr;
+
+	if (!key)
+		return ENGINE_VERR_KEY;
+	if (key->pdn != side->pdn)
+		return ENGINE_VERR_PD;
+	verr = key_check_state(key, side->since);
+	if (!verr && key_is_window(key))
+		verr = mr_check_window(side, container_of(key, const struct engine_mw, base));
+	if (verr)
+		return verr;
+	return side->access & ~key->access ? ENGINE_VERR_ACCESS : 0;
+}
+
+uint32_t mr_check_rights(const struct xfer_side *side, uint32_t key)
+{
+	return mr_check_key(side, key_find(side->hca, key));
 }
 
 uint32_t mr_check(const struct xfer_side *side, const struct engine_sge *sge,
@@ -232,28 +255,17 @@ uint32_t mr_check(const struct xfer_side *side, const struct engine_sge *sge,
 	struct engine_mr *mr;
 	uint32_t verr;
 
-	if (!key)
-		return ENGINE_VERR_KEY;
-	if (key->pdn != side->pdn)
-		return ENGINE_VERR_PD;
-	verr = key_check_state(key, side->since);
+	verr = mr_check_key(side, key);
 	if (verr)
 		return verr;
 	if (key_is_window(key)) {
-		const struct engine_mw *mw = key_mw(key);
-
-		verr = mr_check_window(side, mw);
-		if (verr)
-			return verr;
-		mr = mw->mr;
-		start = mw->offset;
-		length = mw->length;
+		mr = key_mw(key)->mr;
+		start = key_mw(key)->offset;
+		length = key_mw(key)->length;
 	} else {
 		mr = key_mr(key);
 		length = mr->sg.length;
 	}
-	if (side->access & ~key->access)
-		return ENGINE_VERR_ACCESS;
 	if (sge->addr < key->iova || sge->addr - key->iova > length ||
 	    sge->length > length - (sge->addr - key->iova))
 		return ENGINE_VERR_RANGE;

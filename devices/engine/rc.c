@@ -58,7 +58,14 @@ static bool rc_is_local(const struct engine_send_wr *wr)
 
 static bool rc_opcode_ok(const struct engine_send_wr *wr)
 {
-	return wr->opcode <= ENGINE_WR_SEND_WITH_INV || wr->opcode == ENGINE_WR_REG_MR;
+	return wr->opcode <= ENGINE_WR_SEND_WITH_INV || wr->opcode == ENGINE_WR_FLUSH ||
+	       wr->opcode == ENGINE_WR_ATOMIC_WRITE || wr->opcode == ENGINE_WR_REG_MR;
+}
+
+/* Of eight bytes, at once. */
+static bool rc_is_word(const struct engine_send_wr *wr)
+{
+	return rc_is_atomic(wr) || wr->opcode == ENGINE_WR_ATOMIC_WRITE;
 }
 
 static bool rc_takes_recv(const struct engine_send_wr *wr)
@@ -107,6 +114,8 @@ static uint32_t rc_remote_access(const struct engine_send_wr *wr)
 {
 	if (wr->opcode == ENGINE_WR_RDMA_READ)
 		return ENGINE_ACCESS_REMOTE_READ;
+	if (wr->opcode == ENGINE_WR_FLUSH)
+		return wr->mem.access;
 	return rc_is_atomic(wr) ? ENGINE_ACCESS_REMOTE_ATOMIC : ENGINE_ACCESS_REMOTE_WRITE;
 }
 
@@ -215,15 +224,24 @@ static enum rc_step rc_rnr(struct engine_qp *qp, struct engine_qp *peer)
 
 /* ---- check ---- */
 
+static bool rc_flush_ok(const struct engine_send_wr *wr)
+{
+	return wr->mem.access && wr->mem.length <= ENGINE_MAX_MSG &&
+	       !(wr->mem.access & ~(ENGINE_ACCESS_FLUSH_GLOBAL | ENGINE_ACCESS_FLUSH_PERSISTENT));
+}
+
 static enum rc_step rc_check(struct engine_qp *qp)
 {
 	struct engine_send_wr *wr = &qp->wr;
 	struct xfer_side local;
 	uint32_t i, verr;
 
-	if (!rc_opcode_ok(wr) || wr->num_sge > (rc_is_local(wr) ? 0 : ENGINE_MAX_SGE) ||
+	bool no_data = rc_is_local(wr) || wr->opcode == ENGINE_WR_FLUSH;
+
+	if (!rc_opcode_ok(wr) || wr->num_sge > (no_data ? 0 : ENGINE_MAX_SGE) ||
 	    (wr->flags & ENGINE_WR_INLINE &&
-	     (rc_is_read(wr) || rc_is_local(wr) || wr->length > ENGINE_MAX_INLINE)))
+	     (rc_is_read(wr) || no_data || wr->length > ENGINE_MAX_INLINE)) ||
+	    (wr->opcode == ENGINE_WR_FLUSH && !rc_flush_ok(wr)))
 		return rc_fail(qp, ENGINE_WC_LOC_QP_OP_ERR, ENGINE_VERR_WQE);
 	if (rc_is_read(wr) && !qp->attr.max_rd_atomic)
 		return rc_fail(qp, ENGINE_WC_LOC_QP_OP_ERR, ENGINE_VERR_RD_ATOMIC);
@@ -234,7 +252,7 @@ static enum rc_step rc_check(struct engine_qp *qp)
 	}
 	if (wr->length > ENGINE_MAX_MSG)
 		return rc_fail(qp, ENGINE_WC_LOC_LEN_ERR, ENGINE_VERR_LENGTH);
-	if (rc_is_atomic(wr) && wr->length != sizeof(uint64_t))
+	if (rc_is_word(wr) && wr->length != sizeof(uint64_t))
 		return rc_fail(qp, ENGINE_WC_LOC_LEN_ERR, ENGINE_VERR_ATOMIC_LENGTH);
 	rc_local_side(&local, qp);
 	verr = xfer_check(&local);
@@ -343,6 +361,25 @@ static enum rc_step rc_admit_recv(struct engine_qp *qp, struct engine_qp *peer)
 	return RC_OK;
 }
 
+/*
+ * What was written is where everybody sees it already, and nothing here is persistent: what is left of
+ * a flush is whether it is allowed.
+ */
+static uint32_t rc_check_flush(const struct engine_send_wr *wr, const struct xfer_side *side)
+{
+	const struct engine_sge range = {
+		.addr = wr->remote_addr,
+		.length = wr->mem.length,
+		.key = wr->rkey,
+	};
+	struct engine_mr *mr;
+	uint64_t off;
+
+	if (wr->flags & ENGINE_WR_FLUSH_MR)
+		return mr_check_rights(side, wr->rkey);
+	return mr_check(side, &range, &mr, &off);
+}
+
 static enum rc_step rc_admit(struct engine_qp *qp, struct engine_qp *peer)
 {
 	const struct engine_send_wr *wr = &qp->wr;
@@ -356,10 +393,11 @@ static enum rc_step rc_admit(struct engine_qp *qp, struct engine_qp *peer)
 			return rc_nak_invalid(qp, peer, ENGINE_VERR_QP_ACCESS);
 		if (rc_is_read(wr) && !peer->attr.max_dest_rd_atomic)
 			return rc_nak_invalid(qp, peer, ENGINE_VERR_RD_ATOMIC);
-		if (rc_is_atomic(wr) && wr->remote_addr % sizeof(uint64_t))
+		if (rc_is_word(wr) && wr->remote_addr % sizeof(uint64_t))
 			return rc_nak_invalid(qp, peer, ENGINE_VERR_ALIGN);
 		rc_remote_side(&side, &sge, qp, peer);
-		verr = xfer_check(&side);
+		verr = wr->opcode == ENGINE_WR_FLUSH ? rc_check_flush(wr, &side) :
+						       xfer_check(&side);
 		if (verr)
 			return rc_nak_access(qp, peer, verr);
 	}
@@ -382,23 +420,58 @@ static enum rc_step rc_remote_copy_err(struct engine_qp *qp, struct engine_qp *p
 	return rc_nak_access(qp, peer, verr);
 }
 
-static enum rc_step rc_atomic(struct engine_qp *qp, struct engine_qp *peer, uint32_t *budget)
+/* The eight bytes that are changed at once. */
+static enum rc_step rc_target(struct engine_qp *qp, struct engine_qp *peer, uint64_t **target)
 {
-	const struct engine_send_wr *wr = &qp->wr;
-	struct xfer_side local, remote, answer = { 0 };
+	struct xfer_side remote;
 	struct engine_sge sge;
-	uint64_t *target;
-	uint64_t old;
 	void *ptr;
 	size_t n;
 
 	rc_remote_side(&remote, &sge, qp, peer);
-	n = xfer_ptr(&remote, sizeof(*target), &ptr);
+	n = xfer_ptr(&remote, sizeof(**target), &ptr);
 	if (!n)
 		return rc_remote_copy_err(qp, peer, remote.verr);
-	if (n < sizeof(*target) || (uintptr_t)ptr % sizeof(*target))
+	if (n < sizeof(**target) || (uintptr_t)ptr % sizeof(**target))
 		return rc_nak_invalid(qp, peer, ENGINE_VERR_ALIGN);
-	target = ptr;
+	*target = ptr;
+	return RC_OK;
+}
+
+static enum rc_step rc_atomic_write(struct engine_qp *qp, struct engine_qp *peer,
+				    uint32_t *budget)
+{
+	const struct engine_send_wr *wr = &qp->wr;
+	struct xfer_side local, value = { 0 };
+	uint64_t *target;
+	uint64_t data = 0;
+	enum rc_step step;
+
+	value.inline_data = (const uint8_t *)&data;
+	rc_local_side(&local, qp);
+	while (qp->done < wr->length) {
+		if (xfer_copy(&local, &value, wr->length, &qp->done, budget) == XFER_SRC_ERR)
+			return rc_local_copy_err(qp, local.verr);
+		if (!*budget)
+			*budget = ENGINE_PIECE_BYTES;
+	}
+	step = rc_target(qp, peer, &target);
+	if (step == RC_OK)
+		__atomic_store_n(target, data, __ATOMIC_SEQ_CST);
+	return step;
+}
+
+static enum rc_step rc_atomic(struct engine_qp *qp, struct engine_qp *peer, uint32_t *budget)
+{
+	const struct engine_send_wr *wr = &qp->wr;
+	struct xfer_side local, answer = { 0 };
+	uint64_t *target;
+	enum rc_step step;
+	uint64_t old;
+
+	step = rc_target(qp, peer, &target);
+	if (step != RC_OK)
+		return step;
 	if (wr->opcode == ENGINE_WR_ATOMIC_FETCH_AND_ADD) {
 		old = __atomic_fetch_add(target, wr->compare_add, __ATOMIC_SEQ_CST);
 	} else {
@@ -431,6 +504,8 @@ static enum rc_step rc_copy(struct engine_qp *qp, struct engine_qp *peer, uint32
 		return RC_OK;
 	if (rc_is_atomic(wr))
 		return rc_atomic(qp, peer, budget);
+	if (wr->opcode == ENGINE_WR_ATOMIC_WRITE)
+		return rc_atomic_write(qp, peer, budget);
 
 	rc_local_side(&local, qp);
 	if (rc_is_send(wr))

@@ -25,6 +25,8 @@ SAME(SIMHCA_WR_ATOMIC_FETCH_AND_ADD, ENGINE_WR_ATOMIC_FETCH_AND_ADD);
 SAME(SIMHCA_WR_LOCAL_INV, ENGINE_WR_LOCAL_INV);
 SAME(SIMHCA_WR_BIND_MW, ENGINE_WR_BIND_MW);
 SAME(SIMHCA_WR_SEND_WITH_INV, ENGINE_WR_SEND_WITH_INV);
+SAME(SIMHCA_WR_FLUSH, ENGINE_WR_FLUSH);
+SAME(SIMHCA_WR_ATOMIC_WRITE, ENGINE_WR_ATOMIC_WRITE);
 SAME(SIMHCA_WR_REG_MR, ENGINE_WR_REG_MR);
 SAME(SIMHCA_WC_SUCCESS, ENGINE_WC_SUCCESS);
 SAME(SIMHCA_WC_LOC_LEN_ERR, ENGINE_WC_LOC_LEN_ERR);
@@ -128,7 +130,8 @@ static int simhca_fetch_send(struct engine_qp *base, struct engine_send_wr *wr)
 	wr->opcode = wqe.opcode;
 	wr->flags = (wqe.flags & SIMHCA_WR_SIGNALED ? ENGINE_WR_SIGNALED : 0) |
 		    (wqe.flags & SIMHCA_WR_SOLICITED ? ENGINE_WR_SOLICITED : 0) |
-		    (wqe.flags & SIMHCA_WR_INLINE ? ENGINE_WR_INLINE : 0);
+		    (wqe.flags & SIMHCA_WR_INLINE ? ENGINE_WR_INLINE : 0) |
+		    (wqe.flags & SIMHCA_WR_FLUSH_MR ? ENGINE_WR_FLUSH_MR : 0);
 	wr->num_sge = le16toh(wqe.num_sge);
 	wr->imm_data = wqe.imm_data;
 	wr->rkey = le32toh(wqe.rkey);
@@ -146,7 +149,8 @@ static int simhca_fetch_send(struct engine_qp *base, struct engine_send_wr *wr)
 			return -EINVAL;
 		wr->length = inline_len;
 		ret = ring_read(qp->dev, &q->ring, off, wr->inline_data, inline_len);
-	} else if (wqe.opcode == SIMHCA_WR_BIND_MW || wqe.opcode == SIMHCA_WR_REG_MR) {
+	} else if (wqe.opcode == SIMHCA_WR_BIND_MW || wqe.opcode == SIMHCA_WR_REG_MR ||
+		   wqe.opcode == SIMHCA_WR_FLUSH) {
 		if (wr->num_sge || sizeof(struct simhca_mem_wqe) > room)
 			return -EINVAL;
 		ret = queue_read_mem(qp->dev, q, off, &wr->mem);

@@ -34,7 +34,7 @@ static int mw_setup(void **state)
 
 		fake_make_mr(hca, BASE, FAKE_PDN, FAKE_ALL, FAKE_IOVA, FAKE_MEM);
 		fake_make_mr(hca, WEAK, FAKE_PDN, ENGINE_ACCESS_MW_BIND, FAKE_IOVA, FAKE_MEM);
-		fake_make_mr(hca, UNBINDABLE, FAKE_PDN, ENGINE_ACCESS_QP, FAKE_IOVA, FAKE_MEM);
+		fake_make_mr(hca, UNBINDABLE, FAKE_PDN, FAKE_ALL & ~ENGINE_ACCESS_MW_BIND, FAKE_IOVA, FAKE_MEM);
 		fake_make_mr(hca, OTHER_PD, FAKE_PDN + 1, FAKE_ALL, FAKE_IOVA, FAKE_MEM);
 		assert_int_equal(engine_mw_create(&hca->base, MW1, FAKE_PDN, ENGINE_KEY_MW_1), 0);
 		assert_int_equal(engine_mw_create(&hca->base, MW2, FAKE_PDN, ENGINE_KEY_MW_2), 0);
@@ -245,7 +245,7 @@ static void test_bind_errors(void **state)
 		{ MW1 + 1, WEAK, DST, 8, ENGINE_ACCESS_REMOTE_WRITE, ENGINE_VERR_ACCESS },
 		{ MW1 + 1, WEAK, DST, 8, ENGINE_ACCESS_REMOTE_ATOMIC, ENGINE_VERR_ACCESS },
 		{ MW1 + 1, BASE, DST, 8, ENGINE_ACCESS_MW_BIND, ENGINE_VERR_ACCESS },
-		{ MW1 + 1, BASE, DST, 8, 0x40, ENGINE_VERR_ACCESS },
+		{ MW1 + 1, BASE, DST, 8, 0x100, ENGINE_VERR_ACCESS },
 		{ MW1 + 1, BASE, FAKE_IOVA - 1, 8, 0, ENGINE_VERR_RANGE },
 		{ MW1 + 1, BASE, FAKE_IOVA + 1, FAKE_MEM, 0, ENGINE_VERR_RANGE },
 		{ MW1 + 1, BASE, FAKE_IOVA + FAKE_MEM, 1, 0, ENGINE_VERR_RANGE },
@@ -376,7 +376,7 @@ static void test_fast(void **state)
 
 	mem = t->hca[1].mem;
 	src = fake_ptr(&t->hca[0], SRC);
-	fake_reg(t->b, FAST + 1, segs, 3, 0x777, ENGINE_ACCESS_QP);
+	fake_reg(t->b, FAST + 1, segs, 3, 0x777, FAKE_ALL & ~ENGINE_ACCESS_MW_BIND);
 	expect_ok(t, t->b);
 	fake_fill(src, len, 5);
 	fake_send(t->a, ENGINE_WR_RDMA_WRITE, SRC, len, 0x777)->rkey = FAST + 1;
@@ -435,7 +435,7 @@ static void test_fast_errors(void **state)
 	assert_int_equal(engine_mr_create_fast(hca, 0x500, FAKE_PDN + 1, 1), 0);
 	fake_reg(t->b, 0x500, segs, 1, 0, FAKE_ALL);
 	expect_refused(t, t->b, ENGINE_VERR_PD);
-	fake_reg(t->b, FAST, segs, 1, 0, FAKE_ALL + 1);
+	fake_reg(t->b, FAST, segs, 1, 0, FAKE_ALL | ENGINE_ACCESS_ZERO_BASED);
 	expect_refused(t, t->b, ENGINE_VERR_ACCESS);
 	fake_reg(t->b, FAST, segs, 1, 0, ENGINE_ACCESS_REMOTE_WRITE);
 	expect_refused(t, t->b, ENGINE_VERR_ACCESS);

@@ -42,7 +42,7 @@
 #define SIMHCA_REG_CMDQ_LOG_SIZE	0x30	/* 32 RW  log2 of entries, 1..CMDQ_MAX_LOG */
 
 #define SIMHCA_MAGIC			0x484d4953	/* "SIMH" */
-#define SIMHCA_VERSION			5
+#define SIMHCA_VERSION			6
 #define SIMHCA_CMDQ_MAX_LOG		8
 
 #define SIMHCA_STATUS_ENABLED		(1u << 0)	/* rings accepted, commands are served */
@@ -326,6 +326,8 @@ struct simhca_cmd_set_gid {
 #define SIMHCA_ACCESS_REMOTE_ATOMIC	(1u << 3)
 #define SIMHCA_ACCESS_MW_BIND		(1u << 4)	/* of an MR: windows may be bound to it */
 #define SIMHCA_ACCESS_ZERO_BASED	(1u << 5)	/* of BIND_MW: its addresses count from 0 */
+#define SIMHCA_ACCESS_FLUSH_GLOBAL	(1u << 6)
+#define SIMHCA_ACCESS_FLUSH_PERSISTENT	(1u << 7)	/* of QPs: memory does not have it */
 
 /* The MR covers every DMA address the function can reach: IOVA = DMA address (get_dma_mr). */
 #define SIMHCA_MR_DMA			(1u << 0)
@@ -762,6 +764,8 @@ enum simhca_wr_opcode {			/* numbered as enum ibv_wr_opcode */
 	SIMHCA_WR_LOCAL_INV		= 7,
 	SIMHCA_WR_BIND_MW		= 8,
 	SIMHCA_WR_SEND_WITH_INV		= 9,
+	SIMHCA_WR_FLUSH			= 14,
+	SIMHCA_WR_ATOMIC_WRITE		= 15,
 	SIMHCA_WR_REG_MR		= 32,	/* numbered as enum ib_wr_opcode */
 };
 
@@ -769,6 +773,7 @@ enum simhca_wr_opcode {			/* numbered as enum ibv_wr_opcode */
 #define SIMHCA_WR_SIGNALED		(1u << 1)
 #define SIMHCA_WR_SOLICITED		(1u << 2)
 #define SIMHCA_WR_INLINE		(1u << 3)	/* @inline_len bytes instead of SGEs */
+#define SIMHCA_WR_FLUSH_MR		(1u << 4)	/* of FLUSH: all of it, not a range */
 
 /* A part of a buffer. @length 0 is an empty part, unlike in IBTA's encoding. */
 struct simhca_sge {
@@ -817,7 +822,7 @@ struct simhca_ud_dest {
  * @inline_len: bytes of inline data that follow
  * @rkey: of the remote memory; LOCAL_INV, SEND_WITH_INV: the key that is invalidated; BIND_MW, REG_MR:
  *        the new key, whose index says which window or MR
- * @remote_addr: of the remote memory; 8-byte aligned for atomics
+ * @remote_addr: of the remote memory; 8-byte aligned for atomics and ATOMIC_WRITE
  * @compare_add: operand of FETCH_AND_ADD, comparand of CMP_AND_SWP
  * @swap: new value of CMP_AND_SWP
  * @reserved: 0
@@ -842,15 +847,16 @@ struct simhca_sq_wqe {
 };
 
 /**
- * struct simhca_mem_wqe - follows the head of BIND_MW and REG_MR: what the key is to stand for
+ * struct simhca_mem_wqe - follows the head of BIND_MW, REG_MR (what the key is to stand for) and FLUSH
  * @addr: BIND_MW: address of the first byte, as the MR names it; REG_MR: address of the first byte
  *        in work requests
- * @length: bytes; BIND_MW of a window of type 1: 0 unbinds it
+ * @length: bytes; BIND_MW of a window of type 1: 0 unbinds it; FLUSH: from the remote address on
  * @segs: REG_MR: DMA address of @num_segs &struct simhca_seg, which the device reads before it completes
  *        the request
  * @num_segs: REG_MR: at most what the MR was created for
  * @lkey: BIND_MW: the MR; it must have SIMHCA_ACCESS_MW_BIND
- * @access: SIMHCA_ACCESS_*; BIND_MW: those of the peer, and SIMHCA_ACCESS_ZERO_BASED
+ * @access: SIMHCA_ACCESS_*; BIND_MW: those of the peer, and SIMHCA_ACCESS_ZERO_BASED; FLUSH: what is
+ *          asked for, SIMHCA_ACCESS_FLUSH_*
  * @reserved: 0
  *
  * A window of type 2 and the MR of a REG_MR must be free: new, or invalidated.

@@ -6,8 +6,8 @@
  * fences the key, which stays allocated, without memory, until the MR is deregistered, or
  * re-registered with other memory.
  *
- * MRs of kernel users get their memory by work requests (IB_WR_REG_MR). The list of its DMA addresses
- * belongs to the MR, and the device reads it while it executes the request.
+ * MRs of kernel users get their memory by work requests (IB_WR_REG_MR). The list of its DMA
+ * addresses belongs to the MR, and the device reads it while it executes the request.
  */
 
 #include <linux/moduleparam.h>
@@ -20,7 +20,7 @@
 
 #define SIMHCA_MR_ACCESS	(IB_ACCESS_LOCAL_WRITE | IB_ACCESS_REMOTE_WRITE | \
 				 IB_ACCESS_REMOTE_READ | IB_ACCESS_REMOTE_ATOMIC | \
-				 IB_ACCESS_MW_BIND | IB_ZERO_BASED)
+				 IB_ACCESS_FLUSH_GLOBAL | IB_ACCESS_MW_BIND | IB_ZERO_BASED)
 #define SIMHCA_REREG_FLAGS	(IB_MR_REREG_TRANS | IB_MR_REREG_PD | IB_MR_REREG_ACCESS)
 
 enum simhca_revoke {
@@ -237,6 +237,7 @@ u32 simhca_mr_access(int access)
 	       (access & IB_ACCESS_REMOTE_WRITE ? SIMHCA_ACCESS_REMOTE_WRITE : 0) |
 	       (access & IB_ACCESS_REMOTE_READ ? SIMHCA_ACCESS_REMOTE_READ : 0) |
 	       (access & IB_ACCESS_REMOTE_ATOMIC ? SIMHCA_ACCESS_REMOTE_ATOMIC : 0) |
+	       (access & IB_ACCESS_FLUSH_GLOBAL ? SIMHCA_ACCESS_FLUSH_GLOBAL : 0) |
 	       (access & IB_ACCESS_MW_BIND ? SIMHCA_ACCESS_MW_BIND : 0);
 }
 

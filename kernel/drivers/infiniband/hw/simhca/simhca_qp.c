@@ -15,7 +15,8 @@
 #define SIMHCA_QP_MAX_LOG_STRIDE	9
 
 #define SIMHCA_QP_ACCESS_FLAGS	(IB_ACCESS_REMOTE_WRITE | IB_ACCESS_REMOTE_READ | \
-				 IB_ACCESS_REMOTE_ATOMIC)
+				 IB_ACCESS_REMOTE_ATOMIC | IB_ACCESS_FLUSH_GLOBAL | \
+				 IB_ACCESS_FLUSH_PERSISTENT)
 
 /**
  * simhca_qp_event - something happened to a QP
@@ -300,14 +301,18 @@ static u32 simhca_qp_access(int access)
 {
 	return (access & IB_ACCESS_REMOTE_WRITE ? SIMHCA_ACCESS_REMOTE_WRITE : 0) |
 	       (access & IB_ACCESS_REMOTE_READ ? SIMHCA_ACCESS_REMOTE_READ : 0) |
-	       (access & IB_ACCESS_REMOTE_ATOMIC ? SIMHCA_ACCESS_REMOTE_ATOMIC : 0);
+	       (access & IB_ACCESS_REMOTE_ATOMIC ? SIMHCA_ACCESS_REMOTE_ATOMIC : 0) |
+	       (access & IB_ACCESS_FLUSH_GLOBAL ? SIMHCA_ACCESS_FLUSH_GLOBAL : 0) |
+	       (access & IB_ACCESS_FLUSH_PERSISTENT ? SIMHCA_ACCESS_FLUSH_PERSISTENT : 0);
 }
 
 static int simhca_qp_access_to_ib(u32 access)
 {
 	return (access & SIMHCA_ACCESS_REMOTE_WRITE ? IB_ACCESS_REMOTE_WRITE : 0) |
 	       (access & SIMHCA_ACCESS_REMOTE_READ ? IB_ACCESS_REMOTE_READ : 0) |
-	       (access & SIMHCA_ACCESS_REMOTE_ATOMIC ? IB_ACCESS_REMOTE_ATOMIC : 0);
+	       (access & SIMHCA_ACCESS_REMOTE_ATOMIC ? IB_ACCESS_REMOTE_ATOMIC : 0) |
+	       (access & SIMHCA_ACCESS_FLUSH_GLOBAL ? IB_ACCESS_FLUSH_GLOBAL : 0) |
+	       (access & SIMHCA_ACCESS_FLUSH_PERSISTENT ? IB_ACCESS_FLUSH_PERSISTENT : 0);
 }
 
 static int simhca_modify_qp_check(struct simhca_qp *qp, const struct ib_qp_attr *attr, int mask)
