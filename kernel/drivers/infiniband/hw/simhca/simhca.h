@@ -39,7 +39,7 @@
 #define SIMHCA_CMDQ_SIZE		BIT(SIMHCA_CMDQ_LOG_SIZE)
 
 /* Blocks of simhca_dev.out_pool; the output of any command fits */
-#define SIMHCA_OUT_SIZE			128
+#define SIMHCA_OUT_SIZE			256
 
 /**
  * struct simhca_caps - struct simhca_dev_attr in CPU byte order
