@@ -18,24 +18,34 @@ static const struct verbs_context_ops simhca_context_ops = {
 	.bind_mw = simhca_bind_mw,
 	.cq_event = simhca_cq_event,
 	.create_cq = simhca_create_cq,
+	.create_cq_ex = simhca_create_cq_ex,
 	.create_qp = simhca_create_qp,
+	.create_qp_ex = simhca_create_qp_ex,
+	.create_srq = simhca_create_srq,
 	.dealloc_mw = simhca_dealloc_mw,
 	.dealloc_pd = simhca_dealloc_pd,
 	.dereg_mr = simhca_dereg_mr,
 	.destroy_cq = simhca_destroy_cq,
 	.destroy_qp = simhca_destroy_qp,
+	.destroy_srq = simhca_destroy_srq,
 	.free_context = simhca_free_context,
+	.modify_cq = simhca_modify_cq,
 	.modify_qp = simhca_modify_qp,
+	.modify_srq = simhca_modify_srq,
 	.poll_cq = simhca_poll_cq,
 	.post_recv = simhca_post_recv,
 	.post_send = simhca_post_send,
+	.post_srq_recv = simhca_post_srq_recv,
 	.query_device_ex = simhca_query_device_ex,
 	.query_port = simhca_query_port,
 	.query_qp = simhca_query_qp,
+	.query_rt_values = simhca_query_rt_values,
+	.query_srq = simhca_query_srq,
 	.reg_dmabuf_mr = simhca_reg_dmabuf_mr,
 	.reg_mr = simhca_reg_mr,
 	.req_notify_cq = simhca_req_notify_cq,
 	.rereg_mr = simhca_rereg_mr,
+	.resize_cq = simhca_resize_cq,
 };
 
 static struct verbs_context *simhca_alloc_context(struct ibv_device *ibvdev,
@@ -67,8 +77,8 @@ static struct verbs_context *simhca_alloc_context(struct ibv_device *ibvdev,
 		goto err_unmap_status;
 	}
 
-	page = mmap(NULL, SIMHCA_PAGE_SIZE, PROT_WRITE, MAP_SHARED, cmd_fd,
-		    resp.kick_mmap_key);
+	page = mmap(NULL, SIMHCA_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+		    cmd_fd, resp.kick_mmap_key);
 	if (page == MAP_FAILED)
 		goto err_unmap_status;
 	ctx->kick = page;

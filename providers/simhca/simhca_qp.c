@@ -13,6 +13,7 @@
 #include "simhca.h"
 #include "simhca_abi.h"
 #include "simhca_db.h"
+#include "simhca_wqe.h"
 
 /* Opcodes and flags of work requests are passed on as they are. */
 static_assert((int)IBV_WR_RDMA_WRITE == SIMHCA_WR_RDMA_WRITE &&
@@ -55,7 +56,7 @@ struct simhca_qp *simhca_find_qp(struct simhca_context *ctx, uint32_t qpn)
 
 static int simhca_store_qp(struct simhca_context *ctx, struct simhca_qp *qp)
 {
-	uint32_t qpn = qp->ibvqp.qp_num;
+	uint32_t qpn = qp->vqp.qp.qp_num;
 	struct simhca_qp ***leaf;
 	int ret = 0;
 
@@ -78,7 +79,7 @@ static int simhca_store_qp(struct simhca_context *ctx, struct simhca_qp *qp)
 /* Caller holds the mutex of the table and the locks of the QP's CQs. */
 static void simhca_clear_qp(struct simhca_context *ctx, struct simhca_qp *qp)
 {
-	uint32_t qpn = qp->ibvqp.qp_num;
+	uint32_t qpn = qp->vqp.qp.qp_num;
 
 	ctx->qp_table[qpn >> SIMHCA_QP_TABLE_SHIFT]
 		     [qpn & (SIMHCA_QP_LEAF_SIZE - 1)] = NULL;
@@ -131,16 +132,27 @@ static uint32_t simhca_wq_sges(const struct simhca_context *ctx,
 }
 
 static int simhca_check_init_attr(const struct simhca_context *ctx,
-				  const struct ibv_qp_init_attr *attr)
+				  const struct ibv_qp_init_attr_ex *attr)
 {
 	uint32_t max_wr = 1u << ctx->max_log_wr;
 
-	if (attr->qp_type != IBV_QPT_RC || attr->srq)
+	if (!check_comp_mask(attr->comp_mask,
+			     IBV_QP_INIT_ATTR_PD |
+				     IBV_QP_INIT_ATTR_SEND_OPS_FLAGS) ||
+	    attr->qp_type != IBV_QPT_RC)
 		return EOPNOTSUPP;
 
-	if (attr->cap.max_send_wr > max_wr || attr->cap.max_recv_wr > max_wr ||
+	if (!(attr->comp_mask & IBV_QP_INIT_ATTR_PD))
+		return EINVAL;
+
+	if (attr->comp_mask & IBV_QP_INIT_ATTR_SEND_OPS_FLAGS &&
+	    !simhca_wr_ops_ok(attr->send_ops_flags))
+		return EOPNOTSUPP;
+
+	if (attr->cap.max_send_wr > max_wr ||
+	    (!attr->srq && attr->cap.max_recv_wr > max_wr) ||
 	    attr->cap.max_send_sge > ctx->max_sge ||
-	    attr->cap.max_recv_sge > ctx->max_sge ||
+	    (!attr->srq && attr->cap.max_recv_sge > ctx->max_sge) ||
 	    attr->cap.max_inline_data > ctx->max_inline)
 		return EINVAL;
 
@@ -170,7 +182,8 @@ static int simhca_alloc_wqs(struct simhca_context *ctx, struct simhca_qp *qp,
 	cap->max_send_sge = qp->sq.max_sge;
 	cap->max_inline_data = qp->max_inline;
 
-	if (!cap->max_recv_wr) {
+	if (qp->srq || !cap->max_recv_wr) {
+		cap->max_recv_wr = 0;
 		cap->max_recv_sge = 0;
 		return 0;
 	}
@@ -203,11 +216,11 @@ static void simhca_reset_wqs(struct simhca_qp *qp)
 	atomic_store(&qp->rq.tail, 0);
 }
 
-struct ibv_qp *simhca_create_qp(struct ibv_pd *pd,
-				struct ibv_qp_init_attr *attr)
+struct ibv_qp *simhca_create_qp_ex(struct ibv_context *ibvctx,
+				   struct ibv_qp_init_attr_ex *attr)
 {
-	struct simhca_context *ctx = to_simhca_ctx(pd->context);
-	struct ibv_qp_init_attr real_attr = *attr;
+	struct simhca_context *ctx = to_simhca_ctx(ibvctx);
+	struct ibv_qp_init_attr_ex real_attr = *attr;
 	struct simhca_create_qp_resp resp = {};
 	struct simhca_create_qp cmd = {};
 	struct simhca_qp *qp;
@@ -223,6 +236,7 @@ struct ibv_qp *simhca_create_qp(struct ibv_pd *pd,
 	if (!qp)
 		return NULL;
 
+	qp->srq = attr->srq ? to_simhca_srq(attr->srq) : NULL;
 	ret = simhca_alloc_wqs(ctx, qp, &real_attr.cap);
 	if (ret)
 		goto err_free_qp;
@@ -235,8 +249,10 @@ struct ibv_qp *simhca_create_qp(struct ibv_pd *pd,
 		cmd.rq_log_size = simhca_log2_up(qp->rq.size);
 		cmd.rq_log_stride = qp->rq.log_stride;
 	}
-	ret = ibv_cmd_create_qp(pd, &qp->ibvqp, &real_attr, &cmd.ibv_cmd,
-				sizeof(cmd), &resp.ibv_resp, sizeof(resp));
+	/* The kernel has no business with the calls by which requests are posted. */
+	real_attr.comp_mask = IBV_QP_INIT_ATTR_PD;
+	ret = ibv_cmd_create_qp_ex(ibvctx, &qp->vqp, &real_attr, &cmd.ibv_cmd,
+				   sizeof(cmd), &resp.ibv_resp, sizeof(resp));
 	if (ret)
 		goto err_free_wqs;
 
@@ -259,13 +275,15 @@ struct ibv_qp *simhca_create_qp(struct ibv_pd *pd,
 	simhca_attach_cqs(qp);
 	simhca_unlock_cqs(qp);
 
+	if (attr->comp_mask & IBV_QP_INIT_ATTR_SEND_OPS_FLAGS)
+		simhca_set_wr_ops(qp);
 	attr->cap = real_attr.cap;
-	return &qp->ibvqp;
+	return &qp->vqp.qp;
 
 err_put_uar:
 	simhca_put_uar(ctx, qp->uar_map);
 err_destroy:
-	ibv_cmd_destroy_qp(&qp->ibvqp);
+	ibv_cmd_destroy_qp(&qp->vqp.qp);
 err_free_wqs:
 	simhca_free_wq(&qp->rq);
 	simhca_free_wq(&qp->sq);
@@ -273,6 +291,28 @@ err_free_qp:
 	free(qp);
 	errno = ret;
 	return NULL;
+}
+
+struct ibv_qp *simhca_create_qp(struct ibv_pd *pd,
+				struct ibv_qp_init_attr *attr)
+{
+	struct ibv_qp_init_attr_ex attr_ex = {
+		.qp_context = attr->qp_context,
+		.send_cq = attr->send_cq,
+		.recv_cq = attr->recv_cq,
+		.srq = attr->srq,
+		.cap = attr->cap,
+		.qp_type = attr->qp_type,
+		.sq_sig_all = attr->sq_sig_all,
+		.comp_mask = IBV_QP_INIT_ATTR_PD,
+		.pd = pd,
+	};
+	struct ibv_qp *ibvqp;
+
+	ibvqp = simhca_create_qp_ex(pd->context, &attr_ex);
+	if (ibvqp)
+		attr->cap = attr_ex.cap;
+	return ibvqp;
 }
 
 int simhca_modify_qp(struct ibv_qp *ibvqp, struct ibv_qp_attr *attr,
@@ -344,31 +384,6 @@ int simhca_destroy_qp(struct ibv_qp *ibvqp)
 	return 0;
 }
 
-static void *simhca_get_wqe(const struct simhca_wq *wq, uint32_t index)
-{
-	return wq->buf + ((size_t)(index & (wq->size - 1)) << wq->log_stride);
-}
-
-/* Caller holds the lock of the queue. */
-static bool simhca_wq_is_full(struct simhca_wq *wq)
-{
-	return wq->head - atomic_load_explicit(&wq->tail,
-					       memory_order_acquire) >=
-	       wq->size;
-}
-
-static void simhca_set_sges(struct simhca_sge *sge,
-			    const struct ibv_sge *sg_list, int num_sge)
-{
-	int i;
-
-	for (i = 0; i < num_sge; i++) {
-		sge[i].addr = htole64(sg_list[i].addr);
-		sge[i].length = htole32(sg_list[i].length);
-		sge[i].lkey = htole32(sg_list[i].lkey);
-	}
-}
-
 static int simhca_set_inline(const struct simhca_qp *qp,
 			     struct simhca_sq_wqe *wqe,
 			     const struct ibv_send_wr *wr)
@@ -402,8 +417,8 @@ static uint32_t simhca_bind_access(unsigned int access)
 	       (access & IBV_ACCESS_ZERO_BASED ? SIMHCA_ACCESS_ZERO_BASED : 0);
 }
 
-static int simhca_set_bind(struct simhca_sq_wqe *wqe, const struct ibv_mw *mw,
-			   uint32_t rkey, const struct ibv_mw_bind_info *info)
+int simhca_set_bind(struct simhca_sq_wqe *wqe, const struct ibv_mw *mw,
+		    uint32_t rkey, const struct ibv_mw_bind_info *info)
 {
 	struct simhca_mem_wqe *mem = (struct simhca_mem_wqe *)(wqe + 1);
 
