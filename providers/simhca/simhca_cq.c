@@ -29,6 +29,8 @@ static const enum ibv_wc_opcode simhca_send_wc_opcode[] = {
 	[SIMHCA_WR_LOCAL_INV]		 = IBV_WC_LOCAL_INV,
 	[SIMHCA_WR_BIND_MW]		 = IBV_WC_BIND_MW,
 	[SIMHCA_WR_SEND_WITH_INV]	 = IBV_WC_SEND,
+	[SIMHCA_WR_FLUSH]		 = IBV_WC_FLUSH,
+	[SIMHCA_WR_ATOMIC_WRITE]	 = IBV_WC_ATOMIC_WRITE,
 };
 
 /* ---- polling */

@@ -21,7 +21,9 @@
 			 IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD |		\
 			 IBV_QP_EX_WITH_LOCAL_INV |			\
 			 IBV_QP_EX_WITH_BIND_MW |			\
-			 IBV_QP_EX_WITH_SEND_WITH_INV)
+			 IBV_QP_EX_WITH_SEND_WITH_INV |			\
+			 IBV_QP_EX_WITH_FLUSH |				\
+			 IBV_QP_EX_WITH_ATOMIC_WRITE)
 
 /* Inline data has a call of its own. */
 #define SIMHCA_WR_FLAGS	(IBV_SEND_FENCE | IBV_SEND_SIGNALED |		\
@@ -102,6 +104,44 @@ static void simhca_wr_atomic_fetch_add(struct ibv_qp_ex *qp_ex, uint32_t rkey,
 
 	if (wqe)
 		wqe->compare_add = htole64(add);
+}
+
+static void simhca_wr_atomic_write(struct ibv_qp_ex *qp_ex, uint32_t rkey,
+				   uint64_t remote_addr, const void *value)
+{
+	struct simhca_sq_wqe *wqe = simhca_wr_remote(
+		qp_ex, SIMHCA_WR_ATOMIC_WRITE, rkey, remote_addr);
+
+	if (wqe) {
+		wqe->flags |= SIMHCA_WR_INLINE;
+		wqe->inline_len = htole32(sizeof(uint64_t));
+		memcpy(wqe + 1, value, sizeof(uint64_t));
+	}
+}
+
+static void simhca_wr_flush(struct ibv_qp_ex *qp_ex, uint32_t rkey,
+			    uint64_t remote_addr, size_t len, uint8_t type,
+			    uint8_t level)
+{
+	struct simhca_sq_wqe *wqe = simhca_wr_remote(qp_ex, SIMHCA_WR_FLUSH,
+						     rkey, remote_addr);
+
+	if (!wqe)
+		return;
+	if (!check_comp_mask(type, IBV_FLUSH_GLOBAL | IBV_FLUSH_PERSISTENT) ||
+	    level > IBV_FLUSH_MR) {
+		simhca_wr_fail(to_simhca_qp_ex(qp_ex), EINVAL);
+		return;
+	}
+	if (level == IBV_FLUSH_MR)
+		wqe->flags |= SIMHCA_WR_FLUSH_MR;
+	*(struct simhca_mem_wqe *)(wqe + 1) = (struct simhca_mem_wqe){
+		.length = htole64(len),
+		.access = htole32((type & IBV_FLUSH_GLOBAL ?
+					   SIMHCA_ACCESS_FLUSH_GLOBAL : 0) |
+				  (type & IBV_FLUSH_PERSISTENT ?
+					   SIMHCA_ACCESS_FLUSH_PERSISTENT : 0)),
+	};
 }
 
 static void simhca_wr_bind_mw(struct ibv_qp_ex *qp_ex, struct ibv_mw *mw,
@@ -273,7 +313,9 @@ void simhca_set_wr_ops(struct simhca_qp *qp)
 
 	qp_ex->wr_atomic_cmp_swp = simhca_wr_atomic_cmp_swp;
 	qp_ex->wr_atomic_fetch_add = simhca_wr_atomic_fetch_add;
+	qp_ex->wr_atomic_write = simhca_wr_atomic_write;
 	qp_ex->wr_bind_mw = simhca_wr_bind_mw;
+	qp_ex->wr_flush = simhca_wr_flush;
 	qp_ex->wr_local_inv = simhca_wr_local_inv;
 	qp_ex->wr_rdma_read = simhca_wr_rdma_read;
 	qp_ex->wr_rdma_write = simhca_wr_rdma_write;
