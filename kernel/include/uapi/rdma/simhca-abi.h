@@ -39,6 +39,16 @@ struct simhca_ibv_alloc_pd_resp {
 };
 
 /**
+ * struct simhca_ibv_create_ah_resp - a new address handle
+ * @dmac: MAC address of the next hop
+ * @reserved: 0
+ */
+struct simhca_ibv_create_ah_resp {
+	__u8 dmac[6];
+	__u8 reserved[2];
+};
+
+/**
  * struct simhca_ibv_create_cq - create a CQ
  * @buf_va: ring in the process, page aligned, zeroed, (1 << @log_size) CQEs
  * @log_size: log2 of entries

@@ -236,12 +236,7 @@ int simhca_cmd_exec(struct simhca_dev *dev, struct simhca_cmd *cmd)
 	       offsetof(struct simhca_uar, cmdq_pi));
 	spin_unlock_irq(&cmdq->lock);
 
-	/* The index before the load: the device does it the other way round, see simhca_hw.h */
-	mb();
-	if (readl(simhca_uar_addr(dev, SIMHCA_STATUS_UAR) +
-		  offsetof(struct simhca_status_page, asleep)))
-		writel(1, dev->regs + SIMHCA_KICK_PAGE + SIMHCA_KICK_REG);
-
+	simhca_kick(dev);
 	simhca_cmd_wait(dev, &wait);
 	simhca_count(dev, SIMHCA_CNT_CMD);
 out:

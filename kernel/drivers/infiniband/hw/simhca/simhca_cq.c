@@ -4,6 +4,7 @@
  */
 
 #include <linux/interrupt.h>
+#include <linux/log2.h>
 #include <rdma/simhca-abi.h>
 #include <rdma/uverbs_ioctl.h>
 
@@ -28,6 +29,8 @@ void simhca_cq_comp_event(struct simhca_dev *dev, u32 cqn)
 		simhca_count(dev, SIMHCA_CNT_EVENT_LOST);
 		return;
 	}
+	if (!cq->umem)
+		simhca_kcq_event(cq);
 	if (cq->ibcq.comp_handler)
 		cq->ibcq.comp_handler(&cq->ibcq, cq->ibcq.cq_context);
 }
@@ -97,8 +100,7 @@ static int simhca_create_cq_cmd(struct simhca_dev *dev, struct simhca_cq *cq, u3
 	struct simhca_sgl_chunks chunks;
 	int err;
 
-	err = simhca_sgl_build(dev, cq->umem, sizeof(struct simhca_cqe) << log_size, &create->ring,
-			       &chunks);
+	err = simhca_ring_build(dev, cq->umem, &cq->kcq.ring, &create->ring, &chunks);
 	if (err)
 		return err;
 
@@ -123,6 +125,82 @@ static bool simhca_cq_ring_ok(struct simhca_dev *dev, u64 va, u32 log_size, u32 
 	ibdev_dbg(&dev->ibdev, "CQ: bad ring for %u CQEs: va %#llx, log_size %u\n", cqe, va,
 		  log_size);
 	return false;
+}
+
+/* The ring is there; a CQ that was made is undone by simhca_cq_unmake() */
+static int simhca_cq_make(struct simhca_dev *dev, struct simhca_cq *cq,
+			  struct simhca_ucontext *uctx, const struct ib_cq_init_attr *attr,
+			  u32 log_size)
+{
+	struct simhca_uar_pool *uars = simhca_uars(dev, uctx);
+	int err;
+
+	mutex_init(&cq->lock);
+	cq->ibcq.cqe = BIT(log_size);
+	cq->eq = &dev->eqs[1 + attr->comp_vector];
+
+	err = simhca_slot_alloc(uars, SIMHCA_SLOT_CQ, &cq->slot);
+	if (err)
+		goto err_lock;
+
+	err = xa_alloc_cyclic(&dev->cqs, &cq->cqn, cq, XA_LIMIT(1, dev->caps.max_cq),
+			      &dev->next_cqn, GFP_KERNEL);
+	if (err < 0)
+		goto err_slot;
+
+	err = simhca_create_cq_cmd(dev, cq, log_size, attr->flags);
+	if (err)
+		goto err_cqn;
+
+	ibdev_dbg(&dev->ibdev, "CQ %u: %u CQEs, EQ %u, UAR %u slot %u\n", cq->cqn, cq->ibcq.cqe,
+		  cq->eq->eqn, cq->slot.uar->index, cq->slot.index);
+	return 0;
+
+err_cqn:
+	simhca_cq_forget(dev, cq);
+err_slot:
+	simhca_slot_free(uars, SIMHCA_SLOT_CQ, &cq->slot);
+err_lock:
+	mutex_destroy(&cq->lock);
+	return err;
+}
+
+static void simhca_cq_unmake(struct simhca_dev *dev, struct simhca_cq *cq,
+			     struct simhca_ucontext *uctx)
+{
+	simhca_cmd_destroy(dev, SIMHCA_CMD_DESTROY_CQ, cq->cqn);
+	simhca_cq_forget(dev, cq);
+	simhca_slot_free(simhca_uars(dev, uctx), SIMHCA_SLOT_CQ, &cq->slot);
+	mutex_destroy(&cq->lock);
+}
+
+int simhca_create_cq(struct ib_cq *ibcq, const struct ib_cq_init_attr *attr,
+		     struct uverbs_attr_bundle *attrs)
+{
+	struct simhca_dev *dev = to_sdev(ibcq->device);
+	struct simhca_cq *cq = to_scq(ibcq);
+	u32 log_size;
+	int err;
+
+	err = attr->flags ? -EOPNOTSUPP : -EINVAL;
+	if (attr->flags || !attr->cqe || attr->cqe > BIT(dev->caps.max_log_cqe))
+		goto err_out;
+
+	log_size = order_base_2(attr->cqe);
+	err = simhca_kcq_init(dev, &cq->kcq, log_size);
+	if (err)
+		goto err_out;
+
+	err = simhca_cq_make(dev, cq, NULL, attr, log_size);
+	if (err)
+		goto err_ring;
+	return 0;
+
+err_ring:
+	simhca_kcq_cleanup(dev, &cq->kcq);
+err_out:
+	simhca_count(dev, SIMHCA_CNT_CREATE_CQ_ERR);
+	return err;
 }
 
 int simhca_create_user_cq(struct ib_cq *ibcq, const struct ib_cq_init_attr *attr,
@@ -159,42 +237,21 @@ int simhca_create_user_cq(struct ib_cq *ibcq, const struct ib_cq_init_attr *attr
 		goto err_out;
 	}
 
-	mutex_init(&cq->lock);
-	cq->ibcq.cqe = BIT(req.log_size);
-	cq->eq = &dev->eqs[1 + attr->comp_vector];
-
-	err = simhca_slot_alloc(uctx, SIMHCA_SLOT_CQ, &cq->slot);
+	err = simhca_cq_make(dev, cq, uctx, attr, req.log_size);
 	if (err)
 		goto err_umem;
-
-	err = xa_alloc_cyclic(&dev->cqs, &cq->cqn, cq, XA_LIMIT(1, dev->caps.max_cq),
-			      &dev->next_cqn, GFP_KERNEL);
-	if (err < 0)
-		goto err_slot;
-
-	err = simhca_create_cq_cmd(dev, cq, req.log_size, attr->flags);
-	if (err)
-		goto err_cqn;
 
 	resp.uar_mmap_key = rdma_user_mmap_get_offset(cq->slot.uar->entry);
 	resp.cqn = cq->cqn;
 	resp.slot = cq->slot.index;
 	err = ib_respond_udata(udata, resp);
 	if (err)
-		goto err_destroy;
-
-	ibdev_dbg(&dev->ibdev, "CQ %u: %u CQEs, EQ %u, UAR %u slot %u\n", cq->cqn, cq->ibcq.cqe,
-		  cq->eq->eqn, cq->slot.uar->index, cq->slot.index);
+		goto err_unmake;
 	return 0;
 
-err_destroy:
-	simhca_cmd_destroy(dev, SIMHCA_CMD_DESTROY_CQ, cq->cqn);
-err_cqn:
-	simhca_cq_forget(dev, cq);
-err_slot:
-	simhca_slot_free(uctx, SIMHCA_SLOT_CQ, &cq->slot);
+err_unmake:
+	simhca_cq_unmake(dev, cq, uctx);
 err_umem:
-	mutex_destroy(&cq->lock);
 	ib_umem_release(cq->umem);
 err_out:
 	simhca_count(dev, SIMHCA_CNT_CREATE_CQ_ERR);
@@ -213,11 +270,9 @@ int simhca_destroy_cq(struct ib_cq *ibcq, struct ib_udata *udata)
 	if (err)
 		return err;
 
-	simhca_cmd_destroy(dev, SIMHCA_CMD_DESTROY_CQ, cq->cqn);
-	simhca_cq_forget(dev, cq);
-	simhca_slot_free(uctx, SIMHCA_SLOT_CQ, &cq->slot);
-	mutex_destroy(&cq->lock);
+	simhca_cq_unmake(dev, cq, uctx);
 	ib_umem_release(cq->umem);
+	simhca_kcq_cleanup(dev, &cq->kcq);
 	return 0;
 }
 

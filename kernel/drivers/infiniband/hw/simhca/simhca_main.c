@@ -204,6 +204,7 @@ static void simhca_init_objects(struct simhca_dev *dev)
 {
 	ida_init(&dev->pds);
 	ida_init(&dev->uars);
+	simhca_uar_pool_init(&dev->kernel_uars, dev, NULL);
 	xa_init_flags(&dev->mrs, XA_FLAGS_ALLOC);
 	xa_init_flags(&dev->cqs, XA_FLAGS_ALLOC);
 	xa_init_flags(&dev->srqs, XA_FLAGS_ALLOC);
@@ -219,6 +220,7 @@ static void simhca_destroy_objects(struct simhca_dev *dev)
 	xa_destroy(&dev->srqs);
 	xa_destroy(&dev->cqs);
 	xa_destroy(&dev->mrs);
+	simhca_uar_pool_cleanup(&dev->kernel_uars);
 	ida_destroy(&dev->uars);
 	ida_destroy(&dev->pds);
 }
@@ -261,8 +263,9 @@ static void simhca_unregister(struct simhca_dev *dev)
 	simhca_cmdq_set_registered(dev, false);
 	unregister_netdevice_notifier(&dev->netdev_nb);
 	cancel_work_sync(&dev->rescan_work);
-	cancel_work_sync(&dev->fail_work);
 	ib_unregister_device(&dev->ibdev);
+	/* Until then kernel users may post to a device that was given up */
+	cancel_work_sync(&dev->fail_work);
 }
 
 static int simhca_probe(struct pci_dev *pdev, const struct pci_device_id *id)

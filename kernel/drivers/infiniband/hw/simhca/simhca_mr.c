@@ -291,6 +291,47 @@ out_sgl:
 	return err;
 }
 
+/* All that the function can reach, for kernel users: work requests name DMA addresses */
+struct ib_mr *simhca_get_dma_mr(struct ib_pd *ibpd, int access)
+{
+	struct simhca_cmd cmd = { .opcode = cpu_to_le16(SIMHCA_CMD_CREATE_MR) };
+	struct simhca_cmd_create_mr *create = &cmd.payload.create_mr;
+	struct simhca_dev *dev = to_sdev(ibpd->device);
+	struct simhca_mr *mr;
+	u32 key;
+	int err;
+
+	mr = kzalloc_obj(*mr);
+	if (!mr)
+		return ERR_PTR(-ENOMEM);
+	mutex_init(&mr->lock);
+	mr->access = access;
+
+	err = simhca_key_alloc(dev, mr, &key);
+	if (err)
+		goto err_free;
+
+	create->key = cpu_to_le32(key);
+	create->pdn = cpu_to_le32(to_spd(ibpd)->pdn);
+	create->access = cpu_to_le32(simhca_mr_access(access));
+	create->flags = cpu_to_le32(SIMHCA_MR_DMA);
+	err = simhca_cmd_exec(dev, &cmd);
+	if (err)
+		goto err_key;
+
+	mr->ibmr.lkey = key;
+	mr->ibmr.rkey = key;
+	return &mr->ibmr;
+
+err_key:
+	simhca_key_free(dev, key);
+err_free:
+	mutex_destroy(&mr->lock);
+	kfree(mr);
+	simhca_count(dev, SIMHCA_CNT_REG_MR_ERR);
+	return ERR_PTR(err);
+}
+
 static struct ib_mr *simhca_mr_register(struct ib_pd *ibpd, const struct simhca_mr_source *src,
 					u64 virt_addr, int access, struct ib_dmah *dmah,
 					struct ib_udata *udata)

@@ -5,6 +5,7 @@
 
 #include <linux/etherdevice.h>
 #include <linux/interrupt.h>
+#include <linux/log2.h>
 #include <rdma/simhca-abi.h>
 #include <rdma/uverbs_ioctl.h>
 
@@ -59,12 +60,11 @@ static int simhca_create_qp_cmd(struct simhca_dev *dev, struct simhca_qp *qp, st
 	struct simhca_sgl_chunks sq_chunks, rq_chunks = {};
 	int err;
 
-	err = simhca_sgl_build(dev, qp->sq_umem, qp->sq_umem->length, &create->sq, &sq_chunks);
+	err = simhca_ring_build(dev, qp->sq_umem, &qp->sq.ring, &create->sq, &sq_chunks);
 	if (err)
 		return err;
-	if (qp->rq_umem) {
-		err = simhca_sgl_build(dev, qp->rq_umem, qp->rq_umem->length, &create->rq,
-				       &rq_chunks);
+	if (qp->rq_umem || qp->rq.size) {
+		err = simhca_ring_build(dev, qp->rq_umem, &qp->rq.ring, &create->rq, &rq_chunks);
 		if (err)
 			goto out_sq;
 		create->rq_log_size = req->rq_log_size;
@@ -72,7 +72,7 @@ static int simhca_create_qp_cmd(struct simhca_dev *dev, struct simhca_qp *qp, st
 	}
 
 	create->qpn = cpu_to_le32(qp->ibqp.qp_num);
-	create->type = cpu_to_le32(SIMHCA_QPT_RC);
+	create->type = cpu_to_le32(qp->ibqp.qp_type == IB_QPT_RC ? SIMHCA_QPT_RC : SIMHCA_QPT_UD);
 	create->pdn = cpu_to_le32(to_spd(qp->ibqp.pd)->pdn);
 	create->send_cqn = cpu_to_le32(to_scq(qp->ibqp.send_cq)->cqn);
 	create->recv_cqn = cpu_to_le32(to_scq(qp->ibqp.recv_cq)->cqn);
@@ -90,14 +90,19 @@ out_sq:
 }
 
 static int simhca_qp_check_type(struct simhca_dev *dev, const struct ib_qp_init_attr *attr,
-				const struct uverbs_attr_bundle *attrs)
+				struct ib_udata *udata)
 {
+	const struct uverbs_attr_bundle *attrs = rdma_udata_to_uverbs_attr_bundle(udata);
+
 	/* Rings lie where the provider says, which knows one way to say it */
-	if (uverbs_attr_is_valid(attrs, UVERBS_ATTR_CREATE_QP_BUF_UMEM) ||
-	    uverbs_attr_is_valid(attrs, UVERBS_ATTR_CREATE_QP_SQ_BUF_UMEM) ||
-	    uverbs_attr_is_valid(attrs, UVERBS_ATTR_CREATE_QP_RQ_BUF_UMEM))
+	if (udata && (uverbs_attr_is_valid(attrs, UVERBS_ATTR_CREATE_QP_BUF_UMEM) ||
+		      uverbs_attr_is_valid(attrs, UVERBS_ATTR_CREATE_QP_SQ_BUF_UMEM) ||
+		      uverbs_attr_is_valid(attrs, UVERBS_ATTR_CREATE_QP_RQ_BUF_UMEM)))
 		return -EOPNOTSUPP;
-	if (attr->qp_type != IB_QPT_RC || attr->create_flags || attr->rwq_ind_tbl) {
+	/* What the kernel keeps for itself is not for processes, and SRQs are for them alone */
+	if ((attr->qp_type != IB_QPT_RC && attr->qp_type != IB_QPT_UD &&
+	     (attr->qp_type != IB_QPT_GSI || udata)) ||
+	    (attr->srq && !udata) || attr->create_flags || attr->rwq_ind_tbl) {
 		ibdev_dbg(&dev->ibdev, "QP: type %u, flags %#x are not supported\n",
 			  attr->qp_type, attr->create_flags);
 		return -EOPNOTSUPP;
@@ -197,6 +202,77 @@ static void simhca_qp_unpin_rings(struct simhca_qp *qp)
 	ib_umem_release(qp->sq_umem);
 }
 
+static int simhca_qp_init_user(struct simhca_dev *dev, struct simhca_qp *qp,
+			       struct ib_qp_init_attr *attr, struct ib_udata *udata,
+			       struct simhca_ibv_create_qp *req)
+{
+	int err;
+
+	err = ib_copy_validate_udata_in(udata, *req, rq_log_stride);
+	if (err)
+		return err;
+
+	/* What it receives into is not its own */
+	if (attr->srq) {
+		attr->cap.max_recv_wr = 0;
+		attr->cap.max_recv_sge = 0;
+		if (req->rq_va)
+			return -EINVAL;
+	}
+	err = simhca_qp_check_rings(dev, &attr->cap, req);
+	if (err)
+		return err;
+
+	err = simhca_qp_pin_rings(dev, qp, req);
+	if (err)
+		return err;
+
+	attr->cap.max_send_wr = BIT(req->sq_log_size);
+	attr->cap.max_recv_wr = req->rq_va ? BIT(req->rq_log_size) : 0;
+	return 0;
+}
+
+/* The rings of a kernel user, described as those of a process are */
+static int simhca_qp_init_kernel(struct simhca_dev *dev, struct simhca_qp *qp,
+				 struct ib_qp_init_attr *attr, struct simhca_ibv_create_qp *req)
+{
+	int err;
+
+	err = simhca_kqp_init(dev, qp, &attr->cap);
+	if (err)
+		return err;
+
+	*req = (struct simhca_ibv_create_qp) {
+		.sq_log_size = ilog2(qp->sq.size),
+		.sq_log_stride = qp->sq.log_stride,
+	};
+	if (qp->rq.size) {
+		req->rq_log_size = ilog2(qp->rq.size);
+		req->rq_log_stride = qp->rq.log_stride;
+	}
+	return 0;
+}
+
+static void simhca_qp_free_rings(struct simhca_dev *dev, struct simhca_qp *qp)
+{
+	simhca_qp_unpin_rings(qp);
+	simhca_kqp_cleanup(dev, qp);
+}
+
+/* The lowest numbers are for management, and GSI is the only one of these that RoCE has */
+static int simhca_qpn_alloc(struct simhca_dev *dev, struct simhca_qp *qp)
+{
+	int err;
+
+	if (qp->ibqp.qp_type == IB_QPT_GSI) {
+		qp->ibqp.qp_num = SIMHCA_GSI_QPN;
+		return xa_insert(&dev->qps, SIMHCA_GSI_QPN, qp, GFP_KERNEL);
+	}
+	err = xa_alloc_cyclic(&dev->qps, &qp->ibqp.qp_num, qp, XA_LIMIT(2, dev->caps.max_qp + 1),
+			      &dev->next_qpn, GFP_KERNEL);
+	return err < 0 ? err : 0;
+}
+
 int simhca_create_qp(struct ib_qp *ibqp, struct ib_qp_init_attr *attr, struct ib_udata *udata)
 {
 	struct simhca_ucontext *uctx =
@@ -207,57 +283,42 @@ int simhca_create_qp(struct ib_qp *ibqp, struct ib_qp_init_attr *attr, struct ib
 	struct simhca_ibv_create_qp req;
 	int err;
 
-	err = simhca_qp_check_type(dev, attr, rdma_udata_to_uverbs_attr_bundle(udata));
+	err = simhca_qp_check_type(dev, attr, udata);
 	if (err)
 		goto err_out;
 
-	err = ib_copy_validate_udata_in(udata, req, rq_log_stride);
+	err = udata ? simhca_qp_init_user(dev, qp, attr, udata, &req) :
+		      simhca_qp_init_kernel(dev, qp, attr, &req);
 	if (err)
 		goto err_out;
 
-	/* What it receives into is not its own */
-	if (attr->srq) {
-		attr->cap.max_recv_wr = 0;
-		attr->cap.max_recv_sge = 0;
-		if (req.rq_va) {
-			err = -EINVAL;
-			goto err_out;
-		}
-	}
-	err = simhca_qp_check_rings(dev, &attr->cap, &req);
-	if (err)
-		goto err_out;
-
-	err = simhca_qp_pin_rings(dev, qp, &req);
-	if (err)
-		goto err_out;
-
-	attr->cap.max_send_wr = BIT(req.sq_log_size);
-	attr->cap.max_recv_wr = req.rq_va ? BIT(req.rq_log_size) : 0;
 	qp->cap = attr->cap;
 	qp->sig_type = attr->sq_sig_type;
 	mutex_init(&qp->lock);
 	qp->state = IB_QPS_RESET;
 
-	err = simhca_slot_alloc(uctx, SIMHCA_SLOT_QP, &qp->slot);
+	err = simhca_slot_alloc(simhca_uars(dev, uctx), SIMHCA_SLOT_QP, &qp->slot);
 	if (err)
 		goto err_rings;
 
-	err = xa_alloc_cyclic(&dev->qps, &ibqp->qp_num, qp, XA_LIMIT(2, dev->caps.max_qp + 1),
-			      &dev->next_qpn, GFP_KERNEL);
-	if (err < 0)
+	err = simhca_qpn_alloc(dev, qp);
+	if (err)
 		goto err_slot;
 
 	err = simhca_create_qp_cmd(dev, qp, attr->srq, &req);
 	if (err)
 		goto err_qpn;
 
-	resp.uar_mmap_key = rdma_user_mmap_get_offset(qp->slot.uar->entry);
-	resp.qpn = ibqp->qp_num;
-	resp.slot = qp->slot.index;
-	err = ib_respond_udata(udata, resp);
-	if (err)
-		goto err_destroy;
+	if (udata) {
+		resp.uar_mmap_key = rdma_user_mmap_get_offset(qp->slot.uar->entry);
+		resp.qpn = ibqp->qp_num;
+		resp.slot = qp->slot.index;
+		err = ib_respond_udata(udata, resp);
+		if (err)
+			goto err_destroy;
+	} else {
+		simhca_kqp_attach(qp);
+	}
 
 	ibdev_dbg(&dev->ibdev, "QP %u: %u + %u WQEs, UAR %u slot %u\n", ibqp->qp_num,
 		  qp->cap.max_send_wr, qp->cap.max_recv_wr, qp->slot.uar->index, qp->slot.index);
@@ -268,10 +329,10 @@ err_destroy:
 err_qpn:
 	simhca_qp_forget(dev, qp);
 err_slot:
-	simhca_slot_free(uctx, SIMHCA_SLOT_QP, &qp->slot);
+	simhca_slot_free(simhca_uars(dev, uctx), SIMHCA_SLOT_QP, &qp->slot);
 err_rings:
 	mutex_destroy(&qp->lock);
-	simhca_qp_unpin_rings(qp);
+	simhca_qp_free_rings(dev, qp);
 err_out:
 	simhca_count(dev, SIMHCA_CNT_CREATE_QP_ERR);
 	return err;
@@ -290,11 +351,36 @@ int simhca_destroy_qp(struct ib_qp *ibqp, struct ib_udata *udata)
 		return err;
 
 	simhca_cmd_destroy(dev, SIMHCA_CMD_DESTROY_QP, ibqp->qp_num);
+	if (!udata)
+		simhca_kqp_detach(qp);
 	simhca_qp_forget(dev, qp);
-	simhca_slot_free(uctx, SIMHCA_SLOT_QP, &qp->slot);
+	simhca_slot_free(simhca_uars(dev, uctx), SIMHCA_SLOT_QP, &qp->slot);
 	mutex_destroy(&qp->lock);
-	simhca_qp_unpin_rings(qp);
+	simhca_qp_free_rings(dev, qp);
 	return 0;
+}
+
+static int simhca_mcast_cmd(struct ib_qp *ibqp, const union ib_gid *gid,
+			    enum simhca_cmd_opcode opcode)
+{
+	struct simhca_cmd cmd = {
+		.opcode = cpu_to_le16(opcode),
+		.payload.mcast.qpn = cpu_to_le32(ibqp->qp_num),
+	};
+
+	memcpy(cmd.payload.mcast.gid, gid->raw, sizeof(cmd.payload.mcast.gid));
+	return simhca_cmd_exec(to_sdev(ibqp->device), &cmd);
+}
+
+/* ib_core has checked that the QP is UD and the GID a multicast GID */
+int simhca_attach_mcast(struct ib_qp *ibqp, union ib_gid *gid, u16 lid)
+{
+	return simhca_mcast_cmd(ibqp, gid, SIMHCA_CMD_ATTACH_MCAST);
+}
+
+int simhca_detach_mcast(struct ib_qp *ibqp, union ib_gid *gid, u16 lid)
+{
+	return simhca_mcast_cmd(ibqp, gid, SIMHCA_CMD_DETACH_MCAST);
 }
 
 static u32 simhca_qp_access(int access)
@@ -426,6 +512,13 @@ static void simhca_modify_qp_fill(struct simhca_qp_attr *hw, const struct ib_qp_
 	hw->mask = cpu_to_le32(hw_mask);
 }
 
+/* What a datagram can carry is a matter of the port, not of a path that the caller names */
+static void simhca_modify_ud_mtu(struct simhca_dev *dev, struct simhca_qp_attr *hw)
+{
+	hw->mask |= cpu_to_le32(SIMHCA_QP_PATH_MTU);
+	hw->path_mtu = simhca_active_mtu(dev);
+}
+
 int simhca_modify_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int attr_mask,
 		     struct ib_udata *udata)
 {
@@ -447,12 +540,21 @@ int simhca_modify_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int attr_mask,
 		goto out_unlock;
 
 	simhca_modify_qp_fill(&cmd.payload.modify_qp, attr, attr_mask);
+	if (ibqp->qp_type != IB_QPT_RC && attr_mask & IB_QP_STATE && attr->qp_state == IB_QPS_RTR)
+		simhca_modify_ud_mtu(dev, &cmd.payload.modify_qp);
 	err = simhca_cmd_exec(dev, &cmd);
+	/* Who drains the queues of a device that was given up gets his flushes, see simhca_kq.c */
+	if (err == -EIO && !ibqp->uobject && attr_mask == IB_QP_STATE &&
+	    attr->qp_state == IB_QPS_ERR)
+		err = 0;
 	if (err)
 		goto out_unlock;
 
-	if (attr_mask & IB_QP_STATE)
-		qp->state = attr->qp_state;
+	if (attr_mask & IB_QP_STATE) {
+		if (!ibqp->uobject && attr->qp_state == IB_QPS_RESET)
+			simhca_kqp_reset(qp);
+		WRITE_ONCE(qp->state, attr->qp_state);
+	}
 out_unlock:
 	mutex_unlock(&qp->lock);
 out:

@@ -108,7 +108,7 @@ int simhca_create_srq(struct ib_srq *ibsrq, struct ib_srq_init_attr *init_attr,
 	srq->max_wr = attr->max_wr;
 	srq->max_sge = attr->max_sge;
 
-	err = simhca_slot_alloc(uctx, SIMHCA_SLOT_SRQ, &srq->slot);
+	err = simhca_slot_alloc(&uctx->uars, SIMHCA_SLOT_SRQ, &srq->slot);
 	if (err)
 		goto err_umem;
 
@@ -137,7 +137,7 @@ err_destroy:
 err_srqn:
 	simhca_srq_forget(dev, srq);
 err_slot:
-	simhca_slot_free(uctx, SIMHCA_SLOT_SRQ, &srq->slot);
+	simhca_slot_free(&uctx->uars, SIMHCA_SLOT_SRQ, &srq->slot);
 err_umem:
 	ib_umem_release(srq->umem);
 err_out:
@@ -203,7 +203,7 @@ int simhca_destroy_srq(struct ib_srq *ibsrq, struct ib_udata *udata)
 
 	simhca_cmd_destroy(dev, SIMHCA_CMD_DESTROY_SRQ, srq->srqn);
 	simhca_srq_forget(dev, srq);
-	simhca_slot_free(uctx, SIMHCA_SLOT_SRQ, &srq->slot);
+	simhca_slot_free(&uctx->uars, SIMHCA_SLOT_SRQ, &srq->slot);
 	ib_umem_release(srq->umem);
 	return 0;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * simhca: user contexts and what they map: doorbell pages (UARs), the status page, the kick page.
+ * simhca: doorbell pages (UARs); user contexts and what they map: UARs, the status page, the kick
+ * page.
  */
 
 #include <rdma/simhca-abi.h>
@@ -81,10 +82,10 @@ out:
 	return err;
 }
 
-static struct simhca_user_uar *simhca_uar_alloc(struct simhca_ucontext *uctx)
+static struct simhca_uar_page *simhca_uar_alloc(struct simhca_uar_pool *pool)
 {
-	struct simhca_dev *dev = to_sdev(uctx->ibucontext.device);
-	struct simhca_user_uar *uar;
+	struct simhca_dev *dev = pool->dev;
+	struct simhca_uar_page *uar;
 	phys_addr_t addr;
 	int err;
 
@@ -99,10 +100,12 @@ static struct simhca_user_uar *simhca_uar_alloc(struct simhca_ucontext *uctx)
 
 	/* What another process left there is none of this one's business */
 	memset_io(simhca_uar_addr(dev, uar->index), 0, SIMHCA_PAGE_SIZE);
+	if (!pool->uctx)
+		return uar;
 
 	addr = pci_resource_start(dev->pdev, SIMHCA_BAR_DB) +
 	       (phys_addr_t)uar->index * SIMHCA_PAGE_SIZE;
-	uar->entry = simhca_mmap_insert(uctx, addr, true);
+	uar->entry = simhca_mmap_insert(pool->uctx, addr, true);
 	if (IS_ERR(uar->entry)) {
 		err = PTR_ERR(uar->entry);
 		goto err_index;
@@ -116,16 +119,45 @@ err_free:
 	return ERR_PTR(err);
 }
 
-static void simhca_uar_free(struct simhca_ucontext *uctx, struct simhca_user_uar *uar)
+static void simhca_uar_free(struct simhca_uar_pool *pool, struct simhca_uar_page *uar)
 {
-	struct simhca_dev *dev = to_sdev(uctx->ibucontext.device);
-
-	rdma_user_mmap_entry_remove(uar->entry);
-	ida_free(&dev->uars, uar->index);
+	if (pool->uctx)
+		rdma_user_mmap_entry_remove(uar->entry);
+	ida_free(&pool->dev->uars, uar->index);
 	kfree(uar);
 }
 
-static unsigned long *simhca_slot_map(struct simhca_user_uar *uar, enum simhca_slot_type type,
+/**
+ * simhca_uar_pool_init - initialize a set of doorbell pages
+ * @pool: the set, without pages
+ * @dev: the device
+ * @uctx: the context that may map them, or NULL: the kernel
+ */
+void simhca_uar_pool_init(struct simhca_uar_pool *pool, struct simhca_dev *dev,
+			  struct simhca_ucontext *uctx)
+{
+	pool->dev = dev;
+	pool->uctx = uctx;
+	mutex_init(&pool->lock);
+	INIT_LIST_HEAD(&pool->uars);
+}
+
+/**
+ * simhca_uar_pool_cleanup - free a set of doorbell pages
+ * @pool: the set; all objects are gone, and so are all mappings: a UAR may be used by somebody else
+ */
+void simhca_uar_pool_cleanup(struct simhca_uar_pool *pool)
+{
+	struct simhca_uar_page *uar, *next;
+
+	list_for_each_entry_safe(uar, next, &pool->uars, list) {
+		list_del(&uar->list);
+		simhca_uar_free(pool, uar);
+	}
+	mutex_destroy(&pool->lock);
+}
+
+static unsigned long *simhca_slot_map(struct simhca_uar_page *uar, enum simhca_slot_type type,
 				      u32 *num)
 {
 	switch (type) {
@@ -142,7 +174,7 @@ static unsigned long *simhca_slot_map(struct simhca_user_uar *uar, enum simhca_s
 	}
 }
 
-static bool simhca_slot_find(struct simhca_user_uar *uar, enum simhca_slot_type type,
+static bool simhca_slot_find(struct simhca_uar_page *uar, enum simhca_slot_type type,
 			     struct simhca_slot *slot)
 {
 	unsigned long *map;
@@ -160,52 +192,52 @@ static bool simhca_slot_find(struct simhca_user_uar *uar, enum simhca_slot_type 
 
 /**
  * simhca_slot_alloc - get a doorbell for an object
- * @uctx: the context the object belongs to
+ * @pool: that of the context the object belongs to, or of the kernel
  * @type: kind of object
  * @slot: filled in
  *
  * Context: process.
  * Return: 0 or an errno.
  */
-int simhca_slot_alloc(struct simhca_ucontext *uctx, enum simhca_slot_type type,
+int simhca_slot_alloc(struct simhca_uar_pool *pool, enum simhca_slot_type type,
 		      struct simhca_slot *slot)
 {
-	struct simhca_user_uar *uar;
+	struct simhca_uar_page *uar;
 	int err = 0;
 
-	mutex_lock(&uctx->lock);
-	list_for_each_entry(uar, &uctx->uars, list)
+	mutex_lock(&pool->lock);
+	list_for_each_entry(uar, &pool->uars, list)
 		if (simhca_slot_find(uar, type, slot))
 			goto out;
 
-	uar = simhca_uar_alloc(uctx);
+	uar = simhca_uar_alloc(pool);
 	if (IS_ERR(uar)) {
 		err = PTR_ERR(uar);
 		goto out;
 	}
-	list_add_tail(&uar->list, &uctx->uars);
+	list_add_tail(&uar->list, &pool->uars);
 	simhca_slot_find(uar, type, slot);
 out:
-	mutex_unlock(&uctx->lock);
+	mutex_unlock(&pool->lock);
 	return err;
 }
 
 /**
  * simhca_slot_free - give a doorbell back
- * @uctx: the context
+ * @pool: where it came from
  * @type: kind of object
  * @slot: the doorbell
  */
-void simhca_slot_free(struct simhca_ucontext *uctx, enum simhca_slot_type type,
+void simhca_slot_free(struct simhca_uar_pool *pool, enum simhca_slot_type type,
 		      struct simhca_slot *slot)
 {
 	unsigned long *map;
 	u32 num;
 
-	mutex_lock(&uctx->lock);
+	mutex_lock(&pool->lock);
 	map = simhca_slot_map(slot->uar, type, &num);
 	__clear_bit(slot->index, map);
-	mutex_unlock(&uctx->lock);
+	mutex_unlock(&pool->lock);
 }
 
 int simhca_alloc_ucontext(struct ib_ucontext *ibucontext, struct ib_udata *udata)
@@ -215,8 +247,7 @@ int simhca_alloc_ucontext(struct ib_ucontext *ibucontext, struct ib_udata *udata
 	struct simhca_ibv_alloc_ucontext_resp resp = {};
 	int err;
 
-	mutex_init(&uctx->lock);
-	INIT_LIST_HEAD(&uctx->uars);
+	simhca_uar_pool_init(&uctx->uars, dev, uctx);
 
 	err = ib_is_udata_in_empty(udata);
 	if (err)
@@ -252,7 +283,7 @@ err_kick:
 err_status:
 	rdma_user_mmap_entry_remove(uctx->status);
 err_out:
-	mutex_destroy(&uctx->lock);
+	simhca_uar_pool_cleanup(&uctx->uars);
 	simhca_count(dev, SIMHCA_CNT_ALLOC_UCONTEXT_ERR);
 	return err;
 }
@@ -260,16 +291,10 @@ err_out:
 void simhca_dealloc_ucontext(struct ib_ucontext *ibucontext)
 {
 	struct simhca_ucontext *uctx = to_suctx(ibucontext);
-	struct simhca_user_uar *uar, *next;
 
-	/* All objects are gone, and so are all mappings: a UAR may be used by somebody else */
-	list_for_each_entry_safe(uar, next, &uctx->uars, list) {
-		list_del(&uar->list);
-		simhca_uar_free(uctx, uar);
-	}
+	simhca_uar_pool_cleanup(&uctx->uars);
 	rdma_user_mmap_entry_remove(uctx->kick);
 	rdma_user_mmap_entry_remove(uctx->status);
-	mutex_destroy(&uctx->lock);
 }
 
 /* Its presence says that a device can go away under open contexts. ib_core zaps the mappings. */

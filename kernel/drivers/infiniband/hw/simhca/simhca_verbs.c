@@ -5,6 +5,7 @@
 
 #include <rdma/ib_addr.h>
 #include <rdma/ib_cache.h>
+#include <rdma/ib_mad.h>
 #include <rdma/simhca-abi.h>
 #include <rdma/uverbs_ioctl.h>
 
@@ -45,6 +46,10 @@ static int simhca_query_device(struct ib_device *ibdev, struct ib_device_attr *a
 	attr->max_mw = caps->max_mr;
 	attr->max_fast_reg_page_list_len = caps->max_fast_segs;
 	attr->max_pd = caps->max_pd;
+	attr->max_ah = SIMHCA_MAX_AH;
+	attr->max_mcast_grp = SIMHCA_MAX_MCAST;
+	attr->max_mcast_qp_attach = SIMHCA_MAX_MCAST;
+	attr->max_total_mcast_qp_attach = SIMHCA_MAX_MCAST;
 	attr->max_srq = caps->max_srq;
 	attr->max_srq_wr = BIT(caps->max_log_wr);
 	attr->max_srq_sge = caps->max_sge;
@@ -68,6 +73,25 @@ static void simhca_get_dev_fw_str(struct ib_device *ibdev, char *str)
 		 (u32)(ver >> 16) & 0xffff, (u32)ver & 0xffff);
 }
 
+/**
+ * simhca_active_mtu - what a packet can carry
+ * @dev: the device
+ *
+ * Return: what the net device allows, the least there is without one.
+ */
+enum ib_mtu simhca_active_mtu(struct simhca_dev *dev)
+{
+	enum ib_mtu mtu = IB_MTU_256;
+	struct net_device *ndev;
+
+	ndev = ib_device_get_netdev(&dev->ibdev, SIMHCA_PORT);
+	if (ndev) {
+		mtu = iboe_get_mtu(ndev->mtu) ?: IB_MTU_256;
+		dev_put(ndev);
+	}
+	return mtu;
+}
+
 static int simhca_query_port(struct ib_device *ibdev, u32 port, struct ib_port_attr *attr)
 {
 	struct simhca_dev *dev = to_sdev(ibdev);
@@ -76,7 +100,7 @@ static int simhca_query_port(struct ib_device *ibdev, u32 port, struct ib_port_a
 	/* ib_core has cleared *attr */
 	attr->state = IB_PORT_DOWN;
 	attr->max_mtu = IB_MTU_4096;
-	attr->active_mtu = IB_MTU_256;
+	attr->active_mtu = simhca_active_mtu(dev);
 	attr->active_speed = IB_SPEED_SDR;
 	attr->active_width = IB_WIDTH_1X;
 	attr->gid_tbl_len = dev->caps.gid_table_len;
@@ -88,7 +112,6 @@ static int simhca_query_port(struct ib_device *ibdev, u32 port, struct ib_port_a
 	ndev = ib_device_get_netdev(ibdev, port);
 	if (ndev) {
 		attr->state = ib_get_curr_port_state(ndev);
-		attr->active_mtu = iboe_get_mtu(ndev->mtu) ?: IB_MTU_256;
 		ib_get_eth_speed(ibdev, port, &attr->active_speed, &attr->active_width);
 		dev_put(ndev);
 	}
@@ -102,8 +125,8 @@ static int simhca_get_port_immutable(struct ib_device *ibdev, u32 port,
 {
 	struct simhca_dev *dev = to_sdev(ibdev);
 
-	/* No MADs and no CM: both need kernel verbs, which this driver does not offer */
-	immutable->core_cap_flags = RDMA_CORE_CAP_PROT_ROCE_UDP_ENCAP | RDMA_CORE_CAP_ETH_AH;
+	immutable->core_cap_flags = RDMA_CORE_PORT_IBA_ROCE_UDP_ENCAP;
+	immutable->max_mad_size = IB_MGMT_MAD_SIZE;
 	immutable->gid_tbl_len = dev->caps.gid_table_len;
 	immutable->pkey_tbl_len = SIMHCA_PKEY_TABLE_LEN;
 	return 0;
@@ -164,6 +187,9 @@ static int simhca_alloc_pd(struct ib_pd *ibpd, struct ib_udata *udata)
 	if (err < 0)
 		return err;
 	pd->pdn = err;
+
+	if (!udata)
+		return 0;
 
 	resp.pdn = pd->pdn;
 	err = ib_respond_udata(udata, resp);
@@ -273,20 +299,27 @@ const struct ib_device_ops simhca_dev_ops = {
 	.alloc_mw = simhca_alloc_mw,
 	.alloc_pd = simhca_alloc_pd,
 	.alloc_ucontext = simhca_alloc_ucontext,
+	.attach_mcast = simhca_attach_mcast,
+	.create_ah = simhca_create_ah,
+	.create_cq = simhca_create_cq,
 	.create_qp = simhca_create_qp,
 	.create_srq = simhca_create_srq,
+	.create_user_ah = simhca_create_ah,
 	.create_user_cq = simhca_create_user_cq,
 	.dealloc_mw = simhca_dealloc_mw,
 	.dealloc_pd = simhca_dealloc_pd,
 	.dealloc_ucontext = simhca_dealloc_ucontext,
 	.del_gid = simhca_del_gid,
 	.dereg_mr = simhca_dereg_mr,
+	.destroy_ah = simhca_destroy_ah,
 	.destroy_cq = simhca_destroy_cq,
 	.destroy_qp = simhca_destroy_qp,
 	.destroy_srq = simhca_destroy_srq,
+	.detach_mcast = simhca_detach_mcast,
 	.disassociate_ucontext = simhca_disassociate_ucontext,
 	.fill_res_mr_entry = simhca_fill_res_mr_entry,
 	.get_dev_fw_str = simhca_get_dev_fw_str,
+	.get_dma_mr = simhca_get_dma_mr,
 	.get_hw_stats = simhca_get_hw_stats,
 	.get_link_layer = simhca_get_link_layer,
 	.get_port_immutable = simhca_get_port_immutable,
@@ -297,6 +330,10 @@ const struct ib_device_ops simhca_dev_ops = {
 	.modify_qp = simhca_modify_qp,
 	.modify_srq = simhca_modify_srq,
 	.mr_revocable = simhca_mr_revocable,
+	.poll_cq = simhca_poll_cq,
+	.post_recv = simhca_post_recv,
+	.post_send = simhca_post_send,
+	.query_ah = simhca_query_ah,
 	.query_device = simhca_query_device,
 	.query_pkey = simhca_query_pkey,
 	.query_port = simhca_query_port,
@@ -304,9 +341,11 @@ const struct ib_device_ops simhca_dev_ops = {
 	.query_srq = simhca_query_srq,
 	.reg_user_mr = simhca_reg_user_mr,
 	.reg_user_mr_dmabuf = simhca_reg_user_mr_dmabuf,
+	.req_notify_cq = simhca_req_notify_cq,
 	.rereg_user_mr = simhca_rereg_user_mr,
 	.resize_user_cq = simhca_resize_user_cq,
 
+	INIT_RDMA_OBJ_SIZE(ib_ah, simhca_ah, ibah),
 	INIT_RDMA_OBJ_SIZE(ib_cq, simhca_cq, ibcq),
 	INIT_RDMA_OBJ_SIZE(ib_mw, simhca_mw, ibmw),
 	INIT_RDMA_OBJ_SIZE(ib_pd, simhca_pd, ibpd),
