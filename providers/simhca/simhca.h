@@ -59,6 +59,11 @@ struct simhca_context {
 	struct simhca_qp **qp_table[SIMHCA_QP_TABLE_SIZE];
 };
 
+struct simhca_ah {
+	struct ibv_ah ibvah;
+	struct simhca_ud_dest dest;	/* but for QP and Q_Key */
+};
+
 struct simhca_cq {
 	struct verbs_cq vcq;
 	struct simhca_cqe *buf;
@@ -141,6 +146,11 @@ static inline struct simhca_context *to_simhca_ctx(struct ibv_context *ibvctx)
 	return container_of(ibvctx, struct simhca_context, ibvctx.context);
 }
 
+static inline struct simhca_ah *to_simhca_ah(struct ibv_ah *ibvah)
+{
+	return container_of(ibvah, struct simhca_ah, ibvah);
+}
+
 static inline struct simhca_cq *to_simhca_cq(struct ibv_cq *ibvcq)
 {
 	return container_of(ibvcq, struct simhca_cq, vcq.cq);
@@ -159,6 +169,10 @@ static inline struct simhca_srq *to_simhca_srq(struct ibv_srq *ibvsrq)
 /* simhca_buf.c */
 void *simhca_alloc_buf(size_t size);
 void simhca_free_buf(void *buf, size_t size);
+
+/* simhca_ah.c */
+struct ibv_ah *simhca_create_ah(struct ibv_pd *pd, struct ibv_ah_attr *attr);
+int simhca_destroy_ah(struct ibv_ah *ibvah);
 
 /* simhca_verbs.c */
 int simhca_query_device_ex(struct ibv_context *ibvctx,
@@ -214,7 +228,7 @@ int simhca_post_srq_recv(struct ibv_srq *ibvsrq, struct ibv_recv_wr *wr,
 bool simhca_srq_take(struct simhca_srq *srq, uint32_t tag, uint64_t *wr_id);
 
 /* simhca_wr.c */
-bool simhca_wr_ops_ok(uint64_t send_ops_flags);
+bool simhca_wr_ops_ok(enum ibv_qp_type type, uint64_t send_ops_flags);
 void simhca_set_wr_ops(struct simhca_qp *qp);
 
 /* simhca_qp.c */

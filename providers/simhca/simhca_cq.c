@@ -102,6 +102,14 @@ static bool simhca_read_cqe(struct simhca_context *ctx,
 		wc->invalidated_rkey = le32toh(cqe->inv_rkey);
 		wc->wc_flags = IBV_WC_WITH_INV;
 	}
+	if (cqe->flags & SIMHCA_CQE_GRH) {
+		uint32_t src = le32toh(cqe->src);
+
+		wc->src_qp = src & ((1u << SIMHCA_CQE_SL_SHIFT) - 1);
+		wc->sl = src >> SIMHCA_CQE_SL_SHIFT;
+		wc->vendor_err = 0;
+		wc->wc_flags |= IBV_WC_GRH;
+	}
 
 	return true;
 }

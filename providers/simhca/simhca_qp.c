@@ -139,14 +139,14 @@ static int simhca_check_init_attr(const struct simhca_context *ctx,
 	if (!check_comp_mask(attr->comp_mask,
 			     IBV_QP_INIT_ATTR_PD |
 				     IBV_QP_INIT_ATTR_SEND_OPS_FLAGS) ||
-	    attr->qp_type != IBV_QPT_RC)
+	    (attr->qp_type != IBV_QPT_RC && attr->qp_type != IBV_QPT_UD))
 		return EOPNOTSUPP;
 
 	if (!(attr->comp_mask & IBV_QP_INIT_ATTR_PD))
 		return EINVAL;
 
 	if (attr->comp_mask & IBV_QP_INIT_ATTR_SEND_OPS_FLAGS &&
-	    !simhca_wr_ops_ok(attr->send_ops_flags))
+	    !simhca_wr_ops_ok(attr->qp_type, attr->send_ops_flags))
 		return EOPNOTSUPP;
 
 	if (attr->cap.max_send_wr > max_wr ||
@@ -452,6 +452,13 @@ static int simhca_build_sq_wqe(struct simhca_qp *qp,
 	};
 	if (qp->sq_sig_all)
 		wqe->flags |= SIMHCA_WR_SIGNALED;
+	if (qp->vqp.qp.qp_type == IBV_QPT_UD) {
+		if (wr->opcode != IBV_WR_SEND &&
+		    wr->opcode != IBV_WR_SEND_WITH_IMM)
+			return EINVAL;
+		simhca_set_ud_dest(wqe, wr->wr.ud.ah, wr->wr.ud.remote_qpn,
+				   wr->wr.ud.remote_qkey);
+	}
 
 	switch (wr->opcode) {
 	case IBV_WR_RDMA_WRITE_WITH_IMM:

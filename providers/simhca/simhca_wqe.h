@@ -34,4 +34,13 @@ static inline void simhca_set_sges(struct simhca_sge *sge,
 	}
 }
 
+static inline void simhca_set_ud_dest(struct simhca_sq_wqe *wqe,
+				      struct ibv_ah *ah, uint32_t qpn,
+				      uint32_t qkey)
+{
+	wqe->ud = to_simhca_ah(ah)->dest;
+	wqe->ud.qpn = htole32(qpn);
+	wqe->ud.qkey = htole32(qkey);
+}
+
 #endif /* SIMHCA_WQE_H */

@@ -29,6 +29,9 @@
 #define SIMHCA_WR_FLAGS	(IBV_SEND_FENCE | IBV_SEND_SIGNALED |		\
 			 IBV_SEND_SOLICITED | IBV_SEND_INLINE)
 
+#define SIMHCA_UD_WR_OPS	(IBV_QP_EX_WITH_SEND |			\
+				 IBV_QP_EX_WITH_SEND_WITH_IMM)
+
 static struct simhca_qp *to_simhca_qp_ex(struct ibv_qp_ex *qp_ex)
 {
 	return container_of(qp_ex, struct simhca_qp, vqp.qp_ex);
@@ -212,6 +215,15 @@ static void simhca_wr_send_inv(struct ibv_qp_ex *qp_ex, uint32_t rkey)
 		wqe->rkey = htole32(rkey);
 }
 
+static void simhca_wr_set_ud_addr(struct ibv_qp_ex *qp_ex, struct ibv_ah *ah,
+				  uint32_t remote_qpn, uint32_t remote_qkey)
+{
+	struct simhca_qp *qp = to_simhca_qp_ex(qp_ex);
+
+	if (!qp->wr_err)
+		simhca_set_ud_dest(qp->wr_wqe, ah, remote_qpn, remote_qkey);
+}
+
 /* ---- data */
 
 static void simhca_wr_set_sge_list(struct ibv_qp_ex *qp_ex, size_t num_sge,
@@ -301,9 +313,11 @@ static int simhca_wr_complete(struct ibv_qp_ex *qp_ex)
 	return 0;
 }
 
-bool simhca_wr_ops_ok(uint64_t send_ops_flags)
+bool simhca_wr_ops_ok(enum ibv_qp_type type, uint64_t send_ops_flags)
 {
-	return check_comp_mask(send_ops_flags, SIMHCA_WR_OPS);
+	return check_comp_mask(send_ops_flags, type == IBV_QPT_UD ?
+						       SIMHCA_UD_WR_OPS :
+						       SIMHCA_WR_OPS);
 }
 
 /* All of them: who did not ask for one does not call it. */
@@ -327,6 +341,7 @@ void simhca_set_wr_ops(struct simhca_qp *qp)
 	qp_ex->wr_set_inline_data_list = simhca_wr_set_inline_data_list;
 	qp_ex->wr_set_sge = simhca_wr_set_sge;
 	qp_ex->wr_set_sge_list = simhca_wr_set_sge_list;
+	qp_ex->wr_set_ud_addr = simhca_wr_set_ud_addr;
 	qp_ex->wr_start = simhca_wr_start;
 	qp_ex->wr_complete = simhca_wr_complete;
 	qp_ex->wr_abort = simhca_wr_abort;
