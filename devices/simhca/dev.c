@@ -199,9 +199,9 @@ static int dev_bar0_read(void *ctx, uint64_t offset, void *buf, size_t len)
 	uint64_t clock;
 
 	memset(buf, 0, len);
-	if (offset == SIMHCA_KICK_PAGE + SIMHCA_CLOCK_REG) {
+	if (offset == SIMHCA_KICK_PAGE + SIMHCA_CLOCK_REG && len <= sizeof(clock)) {
 		clock = htole64(simhca_clock());
-		memcpy(buf, &clock, len < sizeof(clock) ? len : sizeof(clock));
+		memcpy(buf, &clock, len);
 		return 0;
 	}
 	if (offset >= sizeof(regs))

@@ -49,6 +49,9 @@ commands() {
 		ib_write_bw --write_with_imm -q 4 -b -n 100
 		ib_atomic_bw -A CMP_AND_SWAP -n 100
 		ib_write_bw --use_old_post_send -n 100
+		# a shared receive queue
+		ib_send_bw --use-srq -q 4 -n 100
+		ib_send_lat --use-srq -n 100
 		# reports
 		ib_write_bw -N --report_gbits -n 100
 		ib_write_bw -b --report-both -n 100
@@ -85,3 +88,6 @@ endless ib_write_bw -F -D 1 --run_infinitely
 both_ends ib_write_bw --mr_per_qp -q 4 -F -n 100
 both_ends ibv_rc_pingpong
 both_ends ibv_rc_pingpong -e -g 1
+both_ends ibv_rc_pingpong -t
+both_ends ibv_rc_pingpong -N
+both_ends ibv_srq_pingpong

@@ -309,6 +309,11 @@ int simhca_resize_user_cq(struct ib_cq *ibcq, unsigned int cqe, struct ib_udata 
 	if (err)
 		goto err_out;
 
+	/* Afterwards there is no way back */
+	err = ib_respond_empty_udata(udata);
+	if (err)
+		goto err_out;
+
 	if (req.reserved || !simhca_cq_ring_ok(dev, req.buf_va, req.log_size, cqe)) {
 		err = -EINVAL;
 		goto err_out;
