@@ -25,6 +25,9 @@ static_assert((int)IB_WR_SEND_WITH_IMM == SIMHCA_WR_SEND_WITH_IMM);
 static_assert((int)IB_WR_RDMA_READ == SIMHCA_WR_RDMA_READ);
 static_assert((int)IB_WR_ATOMIC_CMP_AND_SWP == SIMHCA_WR_ATOMIC_CMP_AND_SWP);
 static_assert((int)IB_WR_ATOMIC_FETCH_AND_ADD == SIMHCA_WR_ATOMIC_FETCH_AND_ADD);
+static_assert((int)IB_WR_LOCAL_INV == SIMHCA_WR_LOCAL_INV);
+static_assert((int)IB_WR_SEND_WITH_INV == SIMHCA_WR_SEND_WITH_INV);
+static_assert((int)IB_WR_REG_MR == SIMHCA_WR_REG_MR);
 static_assert((int)IB_SEND_FENCE == SIMHCA_WR_FENCE);
 static_assert((int)IB_SEND_SIGNALED == SIMHCA_WR_SIGNALED);
 static_assert((int)IB_SEND_SOLICITED == SIMHCA_WR_SOLICITED);
@@ -42,6 +45,9 @@ static const enum ib_wc_opcode simhca_wc_opcodes[] = {
 	[SIMHCA_WR_RDMA_READ] = IB_WC_RDMA_READ,
 	[SIMHCA_WR_ATOMIC_CMP_AND_SWP] = IB_WC_COMP_SWAP,
 	[SIMHCA_WR_ATOMIC_FETCH_AND_ADD] = IB_WC_FETCH_ADD,
+	[SIMHCA_WR_LOCAL_INV] = IB_WC_LOCAL_INV,
+	[SIMHCA_WR_SEND_WITH_INV] = IB_WC_SEND,
+	[SIMHCA_WR_REG_MR] = IB_WC_REG_MR,
 };
 
 /* ---- rings ---------------------------------------------------------------------------------- */
@@ -244,6 +250,22 @@ static void simhca_set_ud_dest(struct simhca_ud_dest *dest, const struct ib_ud_w
 	dest->qkey = cpu_to_le32(wr->remote_qkey);
 }
 
+/* The list of segments is that of the MR: it must not be mapped anew before this has completed */
+static void simhca_set_reg(struct simhca_sq_wqe *wqe, const struct ib_reg_wr *wr)
+{
+	struct simhca_mem_wqe *mem = (struct simhca_mem_wqe *)(wqe + 1);
+	const struct simhca_fast_mem *fast = &to_smr(wr->mr)->fast;
+
+	wqe->rkey = cpu_to_le32(wr->key);
+	*mem = (struct simhca_mem_wqe) {
+		.addr = cpu_to_le64(wr->mr->iova),
+		.length = cpu_to_le64(wr->mr->length),
+		.segs = cpu_to_le64(fast->dma),
+		.num_segs = cpu_to_le32(fast->num),
+		.access = cpu_to_le32(simhca_mr_access(wr->access)),
+	};
+}
+
 /* The fields of the head that depend on the operation. A new operation has its case here. */
 static int simhca_set_operation(struct simhca_qp *qp, struct simhca_sq_wqe *wqe,
 				const struct ib_send_wr *wr)
@@ -276,6 +298,15 @@ static int simhca_set_operation(struct simhca_qp *qp, struct simhca_sq_wqe *wqe,
 		wqe->remote_addr = cpu_to_le64(atomic_wr(wr)->remote_addr);
 		wqe->rkey = cpu_to_le32(atomic_wr(wr)->rkey);
 		return ud ? -EINVAL : 0;
+
+	case IB_WR_SEND_WITH_INV:
+	case IB_WR_LOCAL_INV:
+		wqe->rkey = cpu_to_le32(wr->ex.invalidate_rkey);
+		return ud ? -EINVAL : 0;
+
+	case IB_WR_REG_MR:
+		simhca_set_reg(wqe, reg_wr(wr));
+		return ud || wr->num_sge || wr->send_flags & IB_SEND_INLINE ? -EINVAL : 0;
 
 	default:
 		return -EINVAL;

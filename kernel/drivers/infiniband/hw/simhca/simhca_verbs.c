@@ -26,7 +26,9 @@ static int simhca_query_device(struct ib_device *ibdev, struct ib_device_attr *a
 	attr->device_cap_flags = IB_DEVICE_CURR_QP_STATE_MOD | IB_DEVICE_PORT_ACTIVE_EVENT |
 				 IB_DEVICE_SYS_IMAGE_GUID | IB_DEVICE_RC_RNR_NAK_GEN |
 				 IB_DEVICE_MEM_WINDOW | IB_DEVICE_MEM_WINDOW_TYPE_2B |
-				 IB_DEVICE_FLUSH_GLOBAL | IB_DEVICE_ATOMIC_WRITE;
+				 IB_DEVICE_MEM_MGT_EXTENSIONS | IB_DEVICE_FLUSH_GLOBAL |
+				 IB_DEVICE_ATOMIC_WRITE;
+	attr->kernel_cap_flags = IBK_SG_GAPS_REG;
 	attr->fw_ver = caps->fw_ver;
 	attr->sys_image_guid = ibdev->node_guid;
 	attr->max_mr_size = caps->max_mr_size;
