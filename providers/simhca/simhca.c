@@ -14,7 +14,9 @@ static void simhca_free_context(struct ibv_context *ibvctx);
 
 static const struct verbs_context_ops simhca_context_ops = {
 	.alloc_mw = simhca_alloc_mw,
+	.alloc_parent_domain = simhca_alloc_parent_domain,
 	.alloc_pd = simhca_alloc_pd,
+	.alloc_td = simhca_alloc_td,
 	.bind_mw = simhca_bind_mw,
 	.attach_mcast = ibv_cmd_attach_mcast,
 	.cq_event = simhca_cq_event,
@@ -26,6 +28,7 @@ static const struct verbs_context_ops simhca_context_ops = {
 	.create_srq = simhca_create_srq,
 	.dealloc_mw = simhca_dealloc_mw,
 	.dealloc_pd = simhca_dealloc_pd,
+	.dealloc_td = simhca_dealloc_td,
 	.dereg_mr = simhca_dereg_mr,
 	.destroy_ah = simhca_destroy_ah,
 	.destroy_cq = simhca_destroy_cq,

@@ -64,10 +64,48 @@ struct simhca_ah {
 	struct simhca_ud_dest dest;	/* but for QP and Q_Key */
 };
 
+/* What memory is for: resource_type of the allocator of a parent domain. */
+enum simhca_resource {
+	SIMHCA_RESOURCE_CQ = 1,
+	SIMHCA_RESOURCE_SQ,
+	SIMHCA_RESOURCE_RQ,
+	SIMHCA_RESOURCE_SRQ,
+};
+
+/* @domains: parent domains made of it. @protection_domain: of a parent domain only */
+struct simhca_pd {
+	struct ibv_pd ibvpd;
+	struct simhca_pd *protection_domain;
+	atomic_uint domains;
+};
+
+struct simhca_td {
+	struct ibv_td ibvtd;
+	atomic_uint domains;		/* parent domains made of it */
+};
+
+struct simhca_parent_domain {
+	struct simhca_pd pd;
+	struct simhca_td *td;
+	void *(*alloc)(struct ibv_pd *pd, void *pd_context, size_t size,
+		       size_t alignment, uint64_t resource_type);
+	void (*free)(struct ibv_pd *pd, void *pd_context, void *ptr,
+		     uint64_t resource_type);
+	void *pd_context;
+};
+
+/* Memory of a ring. @domain: whose allocator it is from, or NULL */
+struct simhca_buf {
+	void *addr;
+	size_t size;
+	enum simhca_resource type;
+	struct simhca_parent_domain *domain;
+};
+
 struct simhca_cq {
 	struct verbs_cq vcq;
-	struct simhca_cqe *buf;
-	size_t buf_size;
+	struct simhca_buf buf;		/* struct simhca_cqe */
+	struct ibv_pd *pd;		/* a parent domain that new rings come from, or NULL */
 	struct simhca_uar_map *uar_map;
 	struct simhca_cq_db *db;
 	uint32_t cqn;
@@ -84,8 +122,7 @@ struct simhca_cq {
 };
 
 struct simhca_wq {
-	void *buf;
-	size_t buf_size;
+	struct simhca_buf buf;
 	uint64_t *wrid;			/* by WQE number, modulo the size */
 	uint32_t size;			/* WQEs: a power of two; 0: no such queue */
 	uint32_t log_stride;
@@ -102,8 +139,7 @@ struct simhca_wq {
  */
 struct simhca_srq {
 	struct ibv_srq ibvsrq;
-	void *buf;
-	size_t buf_size;
+	struct simhca_buf buf;
 	uint32_t size;			/* WQEs: a power of two */
 	uint32_t log_stride;
 	uint32_t max_sge;
@@ -151,6 +187,25 @@ static inline struct simhca_ah *to_simhca_ah(struct ibv_ah *ibvah)
 	return container_of(ibvah, struct simhca_ah, ibvah);
 }
 
+static inline struct simhca_pd *to_simhca_pd(struct ibv_pd *ibvpd)
+{
+	return container_of(ibvpd, struct simhca_pd, ibvpd);
+}
+
+/* NULL if it is a protection domain. */
+static inline struct simhca_parent_domain *to_simhca_domain(struct ibv_pd *ibvpd)
+{
+	struct simhca_pd *pd = to_simhca_pd(ibvpd);
+
+	return pd->protection_domain ?
+		       container_of(pd, struct simhca_parent_domain, pd) : NULL;
+}
+
+static inline struct simhca_td *to_simhca_td(struct ibv_td *ibvtd)
+{
+	return container_of(ibvtd, struct simhca_td, ibvtd);
+}
+
 static inline struct simhca_cq *to_simhca_cq(struct ibv_cq *ibvcq)
 {
 	return container_of(ibvcq, struct simhca_cq, vcq.cq);
@@ -167,8 +222,19 @@ static inline struct simhca_srq *to_simhca_srq(struct ibv_srq *ibvsrq)
 }
 
 /* simhca_buf.c */
-void *simhca_alloc_buf(size_t size);
-void simhca_free_buf(void *buf, size_t size);
+int simhca_alloc_buf(struct simhca_buf *buf, struct ibv_pd *pd, size_t size,
+		     enum simhca_resource type);
+void simhca_free_buf(struct simhca_buf *buf);
+
+/* simhca_pd.c */
+struct ibv_pd *simhca_alloc_pd(struct ibv_context *ibvctx);
+struct ibv_pd *simhca_alloc_parent_domain(
+		struct ibv_context *ibvctx,
+		struct ibv_parent_domain_init_attr *attr);
+int simhca_dealloc_pd(struct ibv_pd *ibvpd);
+struct ibv_td *simhca_alloc_td(struct ibv_context *ibvctx,
+			       struct ibv_td_init_attr *attr);
+int simhca_dealloc_td(struct ibv_td *ibvtd);
 
 /* simhca_ah.c */
 struct ibv_ah *simhca_create_ah(struct ibv_pd *pd, struct ibv_ah_attr *attr);
@@ -185,8 +251,6 @@ int simhca_query_port(struct ibv_context *ibvctx, uint8_t port,
 int simhca_resolve_lid(struct ibv_context *ibvctx,
 		       const struct ibv_ah_attr *ah_attr,
 		       struct ibv_ah_attr *real);
-struct ibv_pd *simhca_alloc_pd(struct ibv_context *ibvctx);
-int simhca_dealloc_pd(struct ibv_pd *pd);
 struct ibv_mr *simhca_reg_mr(struct ibv_pd *pd, void *addr, size_t length,
 			     uint64_t hca_va, int access);
 struct ibv_mr *simhca_reg_dmabuf_mr(struct ibv_pd *pd, uint64_t offset,

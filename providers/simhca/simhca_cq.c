@@ -37,7 +37,9 @@ static const enum ibv_wc_opcode simhca_send_wc_opcode[] = {
 
 static struct simhca_cqe *simhca_get_cqe(struct simhca_cq *cq, uint32_t index)
 {
-	return &cq->buf[index & ((1u << cq->log_size) - 1)];
+	struct simhca_cqe *ring = cq->buf.addr;
+
+	return &ring[index & ((1u << cq->log_size) - 1)];
 }
 
 /* Did the device write the CQE with this number, 0 being the first since creation? */
@@ -480,16 +482,18 @@ static struct simhca_cq *simhca_new_cq(struct ibv_context *ibvctx,
 		return NULL;
 
 	cq->log_size = simhca_log2_up(attr->cqe);
-	cq->buf_size = sizeof(*cq->buf) << cq->log_size;
-	cq->buf = simhca_alloc_buf(cq->buf_size);
-	if (!cq->buf) {
-		ret = errno;
+	if (attr->comp_mask & IBV_CQ_INIT_ATTR_MASK_PD)
+		cq->pd = attr->parent_domain;
+	ret = simhca_alloc_buf(&cq->buf, cq->pd,
+			       sizeof(struct simhca_cqe) << cq->log_size,
+			       SIMHCA_RESOURCE_CQ);
+	if (ret)
 		goto err_free_cq;
-	}
 
-	cmd.buf_va = (uintptr_t)cq->buf;
+	cmd.buf_va = (uintptr_t)cq->buf.addr;
 	cmd.log_size = cq->log_size;
 	real_attr.cqe = 1u << cq->log_size;
+	real_attr.comp_mask &= ~IBV_CQ_INIT_ATTR_MASK_PD;
 	ret = ibv_cmd_create_cq_ex(ibvctx, &real_attr, &cq->vcq, &cmd.ibv_cmd,
 				   sizeof(cmd), &resp.ibv_resp, sizeof(resp),
 				   0);
@@ -513,7 +517,7 @@ static struct simhca_cq *simhca_new_cq(struct ibv_context *ibvctx,
 err_destroy:
 	ibv_cmd_destroy_cq(&cq->vcq.cq);
 err_free_buf:
-	simhca_free_buf(cq->buf, cq->buf_size);
+	simhca_free_buf(&cq->buf);
 err_free_cq:
 	free(cq);
 	errno = ret;
@@ -544,11 +548,19 @@ struct ibv_cq_ex *simhca_create_cq_ex(struct ibv_context *ibvctx,
 {
 	struct simhca_cq *cq;
 
-	if (!check_comp_mask(attr->comp_mask, IBV_CQ_INIT_ATTR_MASK_FLAGS) ||
+	if (!check_comp_mask(attr->comp_mask, IBV_CQ_INIT_ATTR_MASK_FLAGS |
+			     IBV_CQ_INIT_ATTR_MASK_PD) ||
 	    !check_comp_mask(attr->wc_flags, SIMHCA_WC_FLAGS) ||
 	    (attr->comp_mask & IBV_CQ_INIT_ATTR_MASK_FLAGS &&
 	     !check_comp_mask(attr->flags, SIMHCA_CQ_FLAGS))) {
 		errno = EOPNOTSUPP;
+		return NULL;
+	}
+
+	/* Who wants another's allocator must have it: a protection domain has none. */
+	if (attr->comp_mask & IBV_CQ_INIT_ATTR_MASK_PD &&
+	    (!attr->parent_domain || !to_simhca_domain(attr->parent_domain))) {
+		errno = EINVAL;
 		return NULL;
 	}
 
@@ -567,36 +579,31 @@ int simhca_resize_cq(struct ibv_cq *ibvcq, int cqe)
 	struct simhca_cq *cq = to_simhca_cq(ibvcq);
 	struct ib_uverbs_resize_cq_resp resp;
 	struct simhca_resize_cq cmd = {};
-	size_t buf_size;
-	void *buf;
+	struct simhca_buf buf, old;
 	int ret;
 
 	if (cqe < 1 || cqe > 1 << ctx->max_log_cqe)
 		return EINVAL;
 
 	cmd.log_size = simhca_log2_up(cqe);
-	buf_size = sizeof(*cq->buf) << cmd.log_size;
-	buf = simhca_alloc_buf(buf_size);
-	if (!buf)
-		return errno;
+	ret = simhca_alloc_buf(&buf, cq->pd,
+			       sizeof(struct simhca_cqe) << cmd.log_size,
+			       SIMHCA_RESOURCE_CQ);
+	if (ret)
+		return ret;
 
-	cmd.buf_va = (uintptr_t)buf;
+	cmd.buf_va = (uintptr_t)buf.addr;
 	pthread_spin_lock(&cq->lock);
 	ret = ibv_cmd_resize_cq(ibvcq, cqe, &cmd.ibv_cmd, sizeof(cmd), &resp,
 				sizeof(resp));
+	old = ret ? buf : cq->buf;
 	if (!ret) {
-		void *old = cq->buf;
-		size_t old_size = cq->buf_size;
-
 		cq->buf = buf;
-		cq->buf_size = buf_size;
 		cq->log_size = cmd.log_size;
 		cq->ci = 0;
-		buf = old;
-		buf_size = old_size;
 	}
 	pthread_spin_unlock(&cq->lock);
-	simhca_free_buf(buf, buf_size);
+	simhca_free_buf(&old);
 
 	return ret;
 }
@@ -620,7 +627,7 @@ int simhca_destroy_cq(struct ibv_cq *ibvcq)
 
 	pthread_spin_destroy(&cq->lock);
 	simhca_put_uar(ctx, cq->uar_map);
-	simhca_free_buf(cq->buf, cq->buf_size);
+	simhca_free_buf(&cq->buf);
 	free(cq);
 
 	return 0;

@@ -86,24 +86,23 @@ static void simhca_clear_qp(struct simhca_context *ctx, struct simhca_qp *qp)
 }
 
 /* The ring for @max_wr WQEs of at most @wqe_size bytes. */
-static int simhca_alloc_wq(struct simhca_wq *wq, uint32_t max_wr,
+static int simhca_alloc_wq(struct simhca_wq *wq, struct ibv_pd *pd,
+			   enum simhca_resource type, uint32_t max_wr,
 			   uint32_t wqe_size)
 {
 	int ret;
 
 	wq->size = roundup_pow_of_two(max_wr);
 	wq->log_stride = simhca_log2_up(wqe_size);
-	wq->buf_size = (size_t)wq->size << wq->log_stride;
 
 	wq->wrid = calloc(wq->size, sizeof(*wq->wrid));
 	if (!wq->wrid)
 		return ENOMEM;
 
-	wq->buf = simhca_alloc_buf(wq->buf_size);
-	if (!wq->buf) {
-		ret = errno;
+	ret = simhca_alloc_buf(&wq->buf, pd, (size_t)wq->size << wq->log_stride,
+			       type);
+	if (ret)
 		goto err_free_wrid;
-	}
 
 	pthread_spin_init(&wq->lock, PTHREAD_PROCESS_PRIVATE);
 	return 0;
@@ -119,7 +118,7 @@ static void simhca_free_wq(struct simhca_wq *wq)
 		return;
 
 	pthread_spin_destroy(&wq->lock);
-	simhca_free_buf(wq->buf, wq->buf_size);
+	simhca_free_buf(&wq->buf);
 	free(wq->wrid);
 }
 
@@ -161,7 +160,7 @@ static int simhca_check_init_attr(const struct simhca_context *ctx,
 
 /* Allocate both queues, and tell in @cap what they can do. */
 static int simhca_alloc_wqs(struct simhca_context *ctx, struct simhca_qp *qp,
-			    struct ibv_qp_cap *cap)
+			    struct ibv_pd *pd, struct ibv_qp_cap *cap)
 {
 	uint32_t payload;
 	int ret;
@@ -169,7 +168,8 @@ static int simhca_alloc_wqs(struct simhca_context *ctx, struct simhca_qp *qp,
 	payload = max_t(uint32_t, cap->max_inline_data,
 			cap->max_send_sge * sizeof(struct simhca_sge));
 	payload = max_t(uint32_t, payload, sizeof(struct simhca_mem_wqe));
-	ret = simhca_alloc_wq(&qp->sq, max_t(uint32_t, cap->max_send_wr, 1),
+	ret = simhca_alloc_wq(&qp->sq, pd, SIMHCA_RESOURCE_SQ,
+			      max_t(uint32_t, cap->max_send_wr, 1),
 			      sizeof(struct simhca_sq_wqe) + payload);
 	if (ret)
 		return ret;
@@ -190,7 +190,7 @@ static int simhca_alloc_wqs(struct simhca_context *ctx, struct simhca_qp *qp,
 
 	payload = max_t(uint32_t, cap->max_recv_sge, 1) *
 		  sizeof(struct simhca_sge);
-	ret = simhca_alloc_wq(&qp->rq, cap->max_recv_wr,
+	ret = simhca_alloc_wq(&qp->rq, pd, SIMHCA_RESOURCE_RQ, cap->max_recv_wr,
 			      sizeof(struct simhca_rq_wqe) + payload);
 	if (ret)
 		goto err_free_sq;
@@ -237,15 +237,15 @@ struct ibv_qp *simhca_create_qp_ex(struct ibv_context *ibvctx,
 		return NULL;
 
 	qp->srq = attr->srq ? to_simhca_srq(attr->srq) : NULL;
-	ret = simhca_alloc_wqs(ctx, qp, &real_attr.cap);
+	ret = simhca_alloc_wqs(ctx, qp, attr->pd, &real_attr.cap);
 	if (ret)
 		goto err_free_qp;
 
-	cmd.sq_va = (uintptr_t)qp->sq.buf;
+	cmd.sq_va = (uintptr_t)qp->sq.buf.addr;
 	cmd.sq_log_size = simhca_log2_up(qp->sq.size);
 	cmd.sq_log_stride = qp->sq.log_stride;
 	if (qp->rq.size) {
-		cmd.rq_va = (uintptr_t)qp->rq.buf;
+		cmd.rq_va = (uintptr_t)qp->rq.buf.addr;
 		cmd.rq_log_size = simhca_log2_up(qp->rq.size);
 		cmd.rq_log_stride = qp->rq.log_stride;
 	}

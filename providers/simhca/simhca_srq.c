@@ -14,7 +14,7 @@
 
 /* The ring for @max_wr receives of at most @max_sge SGEs, and their tags, all of them free. */
 static int simhca_alloc_srq_bufs(struct simhca_context *ctx,
-				 struct simhca_srq *srq,
+				 struct simhca_srq *srq, struct ibv_pd *pd,
 				 const struct ibv_srq_attr *attr)
 {
 	size_t wqe_size = sizeof(struct simhca_rq_wqe) +
@@ -28,7 +28,6 @@ static int simhca_alloc_srq_bufs(struct simhca_context *ctx,
 	room = (1u << srq->log_stride) - sizeof(struct simhca_rq_wqe);
 	srq->max_sge = min_t(uint32_t, ctx->max_sge,
 			     room / sizeof(struct simhca_sge));
-	srq->buf_size = (size_t)srq->size << srq->log_stride;
 
 	srq->wrid = calloc(srq->size, sizeof(*srq->wrid));
 	if (!srq->wrid)
@@ -44,11 +43,11 @@ static int simhca_alloc_srq_bufs(struct simhca_context *ctx,
 		srq->num_free++;
 	}
 
-	srq->buf = simhca_alloc_buf(srq->buf_size);
-	if (!srq->buf) {
-		ret = errno;
+	ret = simhca_alloc_buf(&srq->buf, pd,
+			       (size_t)srq->size << srq->log_stride,
+			       SIMHCA_RESOURCE_SRQ);
+	if (ret)
 		goto err_free_tags;
-	}
 
 	return 0;
 
@@ -61,7 +60,7 @@ err_free_wrid:
 
 static void simhca_free_srq_bufs(struct simhca_srq *srq)
 {
-	simhca_free_buf(srq->buf, srq->buf_size);
+	simhca_free_buf(&srq->buf);
 	free(srq->free_tags);
 	free(srq->wrid);
 }
@@ -86,11 +85,11 @@ struct ibv_srq *simhca_create_srq(struct ibv_pd *pd,
 	if (!srq)
 		return NULL;
 
-	ret = simhca_alloc_srq_bufs(ctx, srq, &attr->attr);
+	ret = simhca_alloc_srq_bufs(ctx, srq, pd, &attr->attr);
 	if (ret)
 		goto err_free_srq;
 
-	cmd.buf_va = (uintptr_t)srq->buf;
+	cmd.buf_va = (uintptr_t)srq->buf.addr;
 	cmd.log_size = simhca_log2_up(srq->size);
 	cmd.log_stride = srq->log_stride;
 	real_attr.attr.max_wr = srq->size;
@@ -179,7 +178,7 @@ int simhca_post_srq_recv(struct ibv_srq *ibvsrq, struct ibv_recv_wr *wr,
 
 		tag = srq->free_tags[--srq->num_free];
 		srq->wrid[tag] = wr->wr_id;
-		wqe = srq->buf + ((size_t)(srq->head & (srq->size - 1))
+		wqe = srq->buf.addr + ((size_t)(srq->head & (srq->size - 1))
 				  << srq->log_stride);
 		*wqe = (struct simhca_rq_wqe){
 			.num_sge = htole32(wr->num_sge),

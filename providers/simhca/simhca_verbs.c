@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * simhca: verbs that are commands only: queries, protection domains, memory regions and windows.
+ * simhca: verbs that are commands only: queries, memory regions and windows.
  */
 #include <endian.h>
 #include <errno.h>
@@ -98,40 +98,6 @@ int simhca_resolve_lid(struct ibv_context *ibvctx,
 	};
 	real->is_global = 1;
 
-	return 0;
-}
-
-struct ibv_pd *simhca_alloc_pd(struct ibv_context *ibvctx)
-{
-	struct simhca_alloc_pd_resp resp;
-	struct ibv_alloc_pd cmd;
-	struct ibv_pd *pd;
-	int ret;
-
-	pd = calloc(1, sizeof(*pd));
-	if (!pd)
-		return NULL;
-
-	ret = ibv_cmd_alloc_pd(ibvctx, pd, &cmd, sizeof(cmd), &resp.ibv_resp,
-			       sizeof(resp));
-	if (ret) {
-		free(pd);
-		errno = ret;
-		return NULL;
-	}
-
-	return pd;
-}
-
-int simhca_dealloc_pd(struct ibv_pd *pd)
-{
-	int ret;
-
-	ret = ibv_cmd_dealloc_pd(pd);
-	if (ret)
-		return ret;
-
-	free(pd);
 	return 0;
 }
 

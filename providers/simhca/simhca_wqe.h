@@ -11,7 +11,7 @@
 
 static inline void *simhca_get_wqe(const struct simhca_wq *wq, uint32_t index)
 {
-	return wq->buf + ((size_t)(index & (wq->size - 1)) << wq->log_stride);
+	return wq->buf.addr + ((size_t)(index & (wq->size - 1)) << wq->log_stride);
 }
 
 /* Caller holds the lock of the queue. */
