@@ -402,24 +402,6 @@ struct simhca_cq {
 };
 
 /**
- * struct simhca_srq - a shared receive queue of a process
- * @ibsrq: embedded
- * @umem: the ring
- * @srqn: its number
- * @slot: its doorbell
- * @max_wr: receives the ring can hold
- * @max_sge: SGEs an entry can hold
- */
-struct simhca_srq {
-	struct ib_srq ibsrq;
-	struct ib_umem *umem;
-	u32 srqn;
-	struct simhca_slot slot;
-	u32 max_wr;
-	u32 max_sge;
-};
-
-/**
  * struct simhca_kwq - a work queue of a kernel user
  * @ring: the entries
  * @wrids: &ib_send_wr.wr_id, &ib_recv_wr.wr_id by WQE number, modulo @size
@@ -440,6 +422,31 @@ struct simhca_kwq {
 	spinlock_t lock;	/* protects @head and the entries */
 	u32 head;
 	u32 tail;
+};
+
+/**
+ * struct simhca_srq - a shared receive queue
+ * @ibsrq: embedded
+ * @umem: the ring, or NULL in an SRQ of a kernel user
+ * @wq: the queue of a kernel user; its &simhca_kwq.wrids are by tag, for receives complete in any
+ *      order. There are as many tags as entries.
+ * @free_tags: tags of no receive; under the lock of @wq
+ * @num_free: how many; under the lock of @wq
+ * @srqn: its number
+ * @slot: its doorbell
+ * @max_wr: receives the ring can hold
+ * @max_sge: SGEs an entry can hold
+ */
+struct simhca_srq {
+	struct ib_srq ibsrq;
+	struct ib_umem *umem;
+	struct simhca_kwq wq;
+	u32 *free_tags;
+	u32 num_free;
+	u32 srqn;
+	struct simhca_slot slot;
+	u32 max_wr;
+	u32 max_sge;
 };
 
 /**
@@ -604,6 +611,10 @@ int simhca_post_send(struct ib_qp *ibqp, const struct ib_send_wr *wr,
 		     const struct ib_send_wr **bad_wr);
 int simhca_post_recv(struct ib_qp *ibqp, const struct ib_recv_wr *wr,
 		     const struct ib_recv_wr **bad_wr);
+int simhca_ksrq_init(struct simhca_dev *dev, struct simhca_srq *srq, struct ib_srq_attr *attr);
+void simhca_ksrq_cleanup(struct simhca_dev *dev, struct simhca_srq *srq);
+int simhca_post_srq_recv(struct ib_srq *ibsrq, const struct ib_recv_wr *wr,
+			 const struct ib_recv_wr **bad_wr);
 int simhca_poll_cq(struct ib_cq *ibcq, int num_entries, struct ib_wc *wc);
 int simhca_req_notify_cq(struct ib_cq *ibcq, enum ib_cq_notify_flags flags);
 

@@ -55,7 +55,7 @@
 #define SIMHCA_KICK_REG			0x00
 /* In the same page, 64 bits, RO: the clock of completion timestamps, SIMHCA_CLOCK_KHZ. */
 #define SIMHCA_CLOCK_REG		0x08
-#define SIMHCA_CLOCK_KHZ		1000000		/* nanoseconds, of no particular beginning */
+#define SIMHCA_CLOCK_KHZ		1000000	/* nanoseconds, of no particular beginning */
 
 /* ---- BAR 2: doorbells, shared memory, an access is a plain load or store ------------------- */
 

@@ -189,6 +189,54 @@ void simhca_kqp_cleanup(struct simhca_dev *dev, struct simhca_qp *qp)
 	simhca_kwq_cleanup(dev, &qp->sq);
 }
 
+/**
+ * simhca_ksrq_init - allocate an SRQ of a kernel user
+ * @dev: the device
+ * @srq: the SRQ
+ * @attr: what is asked for; on return, what the queue can do
+ *
+ * Return: 0 or an errno. Undone by simhca_ksrq_cleanup().
+ */
+int simhca_ksrq_init(struct simhca_dev *dev, struct simhca_srq *srq, struct ib_srq_attr *attr)
+{
+	size_t payload = max(attr->max_sge, 1U) * sizeof(struct simhca_sge);
+	struct simhca_kwq *wq = &srq->wq;
+	int err;
+
+	if (!attr->max_wr || attr->max_wr > BIT(dev->caps.max_log_wr) ||
+	    attr->max_sge > dev->caps.max_sge)
+		return -EINVAL;
+
+	err = simhca_kwq_init(dev, wq, attr->max_wr, sizeof(struct simhca_rq_wqe) + payload,
+			      SIMHCA_MIN_LOG_RQ_STRIDE);
+	if (err)
+		return err;
+
+	srq->free_tags = kvcalloc(wq->size, sizeof(*srq->free_tags), GFP_KERNEL);
+	if (!srq->free_tags) {
+		simhca_kwq_cleanup(dev, wq);
+		return -ENOMEM;
+	}
+	for (srq->num_free = 0; srq->num_free < wq->size; srq->num_free++)
+		srq->free_tags[srq->num_free] = srq->num_free;
+
+	wq->max_sge = simhca_kwq_sges(dev, wq, sizeof(struct simhca_rq_wqe));
+	attr->max_wr = wq->size;
+	attr->max_sge = wq->max_sge;
+	return 0;
+}
+
+/**
+ * simhca_ksrq_cleanup - free an SRQ
+ * @dev: the device, which has forgotten the SRQ
+ * @srq: the SRQ; nothing is done if it is that of a process
+ */
+void simhca_ksrq_cleanup(struct simhca_dev *dev, struct simhca_srq *srq)
+{
+	kvfree(srq->free_tags);
+	simhca_kwq_cleanup(dev, &srq->wq);
+}
+
 /* ---- posting -------------------------------------------------------------------------------- */
 
 static void *simhca_kwq_entry(const struct simhca_kwq *wq)
@@ -436,6 +484,54 @@ int simhca_post_recv(struct ib_qp *ibqp, const struct ib_recv_wr *wr,
 	return err;
 }
 
+int simhca_post_srq_recv(struct ib_srq *ibsrq, const struct ib_recv_wr *wr,
+			 const struct ib_recv_wr **bad_wr)
+{
+	struct simhca_dev *dev = to_sdev(ibsrq->device);
+	struct simhca_srq *srq = to_ssrq(ibsrq);
+	struct simhca_kwq *wq = &srq->wq;
+	unsigned long flags;
+	int err = 0;
+	u32 start;
+
+	spin_lock_irqsave(&wq->lock, flags);
+	start = wq->head;
+	for (; wr; wr = wr->next) {
+		struct simhca_rq_wqe *wqe = simhca_kwq_entry(wq);
+		u32 tag;
+
+		err = srq->num_free ? simhca_build_recv(wq, wr) : -ENOMEM;
+		if (err) {
+			*bad_wr = wr;
+			break;
+		}
+		tag = srq->free_tags[--srq->num_free];
+		wqe->tag = cpu_to_le32(tag);
+		wq->wrids[tag] = wr->wr_id;
+		wq->head++;
+	}
+	if (wq->head != start)
+		writel(wq->head, simhca_uar_addr(dev, srq->slot.uar->index) +
+		       offsetof(struct simhca_uar, srq[srq->slot.index].pi));
+	spin_unlock_irqrestore(&wq->lock, flags);
+	return err;
+}
+
+/* The receive with this tag is completed. Returns false if there is none. */
+static bool simhca_ksrq_take(struct simhca_srq *srq, u32 tag, u64 *wr_id)
+{
+	bool ok;
+
+	spin_lock(&srq->wq.lock);
+	ok = tag < srq->wq.size && srq->num_free < srq->wq.size;
+	if (ok) {
+		*wr_id = srq->wq.wrids[tag];
+		srq->free_tags[srq->num_free++] = tag;
+	}
+	spin_unlock(&srq->wq.lock);
+	return ok;
+}
+
 /* ---- completion queues ---------------------------------------------------------------------- */
 
 /**
@@ -539,15 +635,18 @@ static bool simhca_read_cqe(struct simhca_dev *dev, const struct simhca_cqe *cqe
 	bool recv = cqe->flags & SIMHCA_CQE_RECV;
 	u32 index = le32_to_cpu(cqe->wqe_index);
 	struct simhca_kwq *wq;
+	u64 wr_id;
 
-	if (!qp)
+	if (!qp || cqe->opcode >= ARRAY_SIZE(simhca_wc_opcodes))
 		return false;
 	wq = recv ? &qp->rq : &qp->sq;
-	if (!wq->size || cqe->opcode >= ARRAY_SIZE(simhca_wc_opcodes))
+	if (wq->size)
+		wr_id = wq->wrids[index & (wq->size - 1)];
+	else if (!recv || !qp->ibqp.srq || !simhca_ksrq_take(to_ssrq(qp->ibqp.srq), index, &wr_id))
 		return false;
 
 	*wc = (struct ib_wc) {
-		.wr_id = wq->wrids[index & (wq->size - 1)],
+		.wr_id = wr_id,
 		.status = cqe->status,
 		.byte_len = le32_to_cpu(cqe->byte_len),
 		.qp = &qp->ibqp,
@@ -560,7 +659,8 @@ static bool simhca_read_cqe(struct simhca_dev *dev, const struct simhca_cqe *cqe
 	else
 		wc->opcode = IB_WC_RECV;
 	simhca_read_flags(cqe, wc);
-	simhca_kwq_complete(wq, index);
+	if (wq->size)
+		simhca_kwq_complete(wq, index);
 	return true;
 }
 
@@ -699,10 +799,11 @@ int simhca_req_notify_cq(struct ib_cq *ibcq, enum ib_cq_notify_flags flags)
 /* ---- QPs and their CQs ---------------------------------------------------------------------- */
 
 /* From the newest to the oldest: close the gaps by moving the CQEs of others up */
-static void simhca_clean_cq(struct simhca_cq *cq, u32 qpn)
+static void simhca_clean_cq(struct simhca_cq *cq, struct simhca_qp *qp)
 {
 	struct simhca_kcq *kcq = &cq->kcq;
 	u32 index = kcq->ci, removed = 0;
+	u64 wr_id;
 
 	lockdep_assert_held(&kcq->lock);
 
@@ -713,7 +814,10 @@ static void simhca_clean_cq(struct simhca_cq *cq, u32 qpn)
 	while (index-- != kcq->ci) {
 		struct simhca_cqe *cqe = simhca_cqe(cq, index);
 
-		if (le32_to_cpu(cqe->qpn) == qpn) {
+		if (le32_to_cpu(cqe->qpn) == qp->ibqp.qp_num) {
+			if (qp->ibqp.srq && cqe->flags & SIMHCA_CQE_RECV)
+				simhca_ksrq_take(to_ssrq(qp->ibqp.srq),
+						 le32_to_cpu(cqe->wqe_index), &wr_id);
 			removed++;
 		} else if (removed) {
 			struct simhca_cqe *dest = simhca_cqe(cq, index + removed);
@@ -757,24 +861,27 @@ void simhca_kqp_detach(struct simhca_qp *qp)
 	struct simhca_cq *recv = to_scq(qp->ibqp.recv_cq);
 
 	spin_lock_irq(&send->kcq.lock);
-	simhca_clean_cq(send, qp->ibqp.qp_num);
+	simhca_clean_cq(send, qp);
 	list_del(&qp->send_entry);
 	spin_unlock_irq(&send->kcq.lock);
 
 	spin_lock_irq(&recv->kcq.lock);
-	simhca_clean_cq(recv, qp->ibqp.qp_num);
+	simhca_clean_cq(recv, qp);
 	list_del(&qp->recv_entry);
 	spin_unlock_irq(&recv->kcq.lock);
 }
 
-static void simhca_kwq_reset(struct simhca_cq *cq, struct simhca_kwq *wq, u32 qpn)
+/* Of a QP with an SRQ, @wq is the receive queue that it does not have */
+static void simhca_kwq_reset(struct simhca_cq *cq, struct simhca_qp *qp, struct simhca_kwq *wq)
 {
 	spin_lock_irq(&cq->kcq.lock);
-	simhca_clean_cq(cq, qpn);
-	spin_lock(&wq->lock);
-	wq->head = 0;
-	wq->tail = 0;
-	spin_unlock(&wq->lock);
+	simhca_clean_cq(cq, qp);
+	if (wq->size) {
+		spin_lock(&wq->lock);
+		wq->head = 0;
+		wq->tail = 0;
+		spin_unlock(&wq->lock);
+	}
 	spin_unlock_irq(&cq->kcq.lock);
 }
 
@@ -784,7 +891,7 @@ static void simhca_kwq_reset(struct simhca_cq *cq, struct simhca_kwq *wq, u32 qp
  */
 void simhca_kqp_reset(struct simhca_qp *qp)
 {
-	simhca_kwq_reset(to_scq(qp->ibqp.send_cq), &qp->sq, qp->ibqp.qp_num);
-	if (qp->rq.size)
-		simhca_kwq_reset(to_scq(qp->ibqp.recv_cq), &qp->rq, qp->ibqp.qp_num);
+	simhca_kwq_reset(to_scq(qp->ibqp.send_cq), qp, &qp->sq);
+	if (qp->rq.size || qp->ibqp.srq)
+		simhca_kwq_reset(to_scq(qp->ibqp.recv_cq), qp, &qp->rq);
 }

@@ -545,8 +545,11 @@ int simhca_modify_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int attr_mask,
 	err = simhca_cmd_exec(dev, &cmd);
 	/* Who drains the queues of a device that was given up gets his flushes, see simhca_kq.c */
 	if (err == -EIO && !ibqp->uobject && attr_mask == IB_QP_STATE &&
-	    attr->qp_state == IB_QPS_ERR)
+	    attr->qp_state == IB_QPS_ERR) {
 		err = 0;
+		if (ibqp->srq)
+			simhca_qp_event(dev, ibqp->qp_num, IB_EVENT_QP_LAST_WQE_REACHED);
+	}
 	if (err)
 		goto out_unlock;
 
@@ -616,7 +619,6 @@ int simhca_query_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int attr_mask,
 	init_attr->recv_cq = ibqp->recv_cq;
 	init_attr->srq = ibqp->srq;
 	init_attr->sq_sig_type = qp->sig_type;
-	init_attr->event_handler = ibqp->event_handler;
 	init_attr->qp_context = ibqp->qp_context;
 	init_attr->port_num = SIMHCA_PORT;
 	return 0;

@@ -50,7 +50,7 @@ static int simhca_create_srq_cmd(struct simhca_dev *dev, struct simhca_srq *srq,
 	struct simhca_sgl_chunks chunks;
 	int err;
 
-	err = simhca_sgl_build(dev, srq->umem, srq->umem->length, &create->ring, &chunks);
+	err = simhca_ring_build(dev, srq->umem, &srq->wq.ring, &create->ring, &chunks);
 	if (err)
 		return err;
 
@@ -67,6 +67,56 @@ static int simhca_create_srq_cmd(struct simhca_dev *dev, struct simhca_srq *srq,
 	return err;
 }
 
+static int simhca_srq_init_user(struct simhca_dev *dev, struct simhca_srq *srq,
+				struct ib_srq_attr *attr, struct ib_udata *udata,
+				struct simhca_ibv_create_srq *req)
+{
+	int err;
+
+	err = ib_copy_validate_udata_in(udata, *req, log_stride);
+	if (err)
+		return err;
+
+	if (!attr->max_wr || attr->max_sge > dev->caps.max_sge ||
+	    !simhca_rq_ok(dev, req->buf_va, req->log_size, req->log_stride, attr->max_wr,
+			  attr->max_sge)) {
+		ibdev_dbg(&dev->ibdev, "SRQ: bad ring: va %#llx, log_size %u, log_stride %u\n",
+			  req->buf_va, req->log_size, req->log_stride);
+		return -EINVAL;
+	}
+
+	/* Not ib_umem_get_mr(): a ring does not lie in the memory of another device */
+	srq->umem = ib_umem_get_va(&dev->ibdev, req->buf_va, BIT(req->log_size + req->log_stride),
+				   IB_ACCESS_LOCAL_WRITE);
+	if (IS_ERR(srq->umem))
+		return PTR_ERR(srq->umem);
+
+	attr->max_wr = BIT(req->log_size);
+	return 0;
+}
+
+static int simhca_srq_init_kernel(struct simhca_dev *dev, struct simhca_srq *srq,
+				  struct ib_srq_attr *attr, struct simhca_ibv_create_srq *req)
+{
+	int err;
+
+	err = simhca_ksrq_init(dev, srq, attr);
+	if (err)
+		return err;
+
+	*req = (struct simhca_ibv_create_srq) {
+		.log_size = ilog2(srq->wq.size),
+		.log_stride = srq->wq.log_stride,
+	};
+	return 0;
+}
+
+static void simhca_srq_free_ring(struct simhca_dev *dev, struct simhca_srq *srq)
+{
+	ib_umem_release(srq->umem);
+	simhca_ksrq_cleanup(dev, srq);
+}
+
 int simhca_create_srq(struct ib_srq *ibsrq, struct ib_srq_init_attr *init_attr,
 		      struct ib_udata *udata)
 {
@@ -79,38 +129,25 @@ int simhca_create_srq(struct ib_srq *ibsrq, struct ib_srq_init_attr *init_attr,
 	struct simhca_ibv_create_srq req;
 	int err;
 
-	if (!udata || init_attr->srq_type != IB_SRQT_BASIC) {
+	if (init_attr->srq_type != IB_SRQT_BASIC) {
 		err = -EOPNOTSUPP;
 		goto err_out;
 	}
-	err = ib_copy_validate_udata_in(udata, req, log_stride);
-	if (err)
-		goto err_out;
-
-	if (!attr->max_wr || attr->max_sge > dev->caps.max_sge ||
-	    attr->srq_limit > attr->max_wr ||
-	    !simhca_rq_ok(dev, req.buf_va, req.log_size, req.log_stride, attr->max_wr,
-			  attr->max_sge)) {
-		ibdev_dbg(&dev->ibdev, "SRQ: bad ring: va %#llx, log_size %u, log_stride %u\n",
-			  req.buf_va, req.log_size, req.log_stride);
+	if (attr->srq_limit > attr->max_wr) {
 		err = -EINVAL;
 		goto err_out;
 	}
-
-	/* Not ib_umem_get_mr(): a ring does not lie in the memory of another device */
-	srq->umem = ib_umem_get_va(&dev->ibdev, req.buf_va, BIT(req.log_size + req.log_stride),
-				   IB_ACCESS_LOCAL_WRITE);
-	if (IS_ERR(srq->umem)) {
-		err = PTR_ERR(srq->umem);
+	err = udata ? simhca_srq_init_user(dev, srq, attr, udata, &req) :
+		      simhca_srq_init_kernel(dev, srq, attr, &req);
+	if (err)
 		goto err_out;
-	}
-	attr->max_wr = BIT(req.log_size);
+
 	srq->max_wr = attr->max_wr;
 	srq->max_sge = attr->max_sge;
 
-	err = simhca_slot_alloc(&uctx->uars, SIMHCA_SLOT_SRQ, &srq->slot);
+	err = simhca_slot_alloc(simhca_uars(dev, uctx), SIMHCA_SLOT_SRQ, &srq->slot);
 	if (err)
-		goto err_umem;
+		goto err_ring;
 
 	err = xa_alloc_cyclic(&dev->srqs, &srq->srqn, srq, XA_LIMIT(1, dev->caps.max_srq),
 			      &dev->next_srqn, GFP_KERNEL);
@@ -121,12 +158,14 @@ int simhca_create_srq(struct ib_srq *ibsrq, struct ib_srq_init_attr *init_attr,
 	if (err)
 		goto err_srqn;
 
-	resp.uar_mmap_key = rdma_user_mmap_get_offset(srq->slot.uar->entry);
-	resp.srqn = srq->srqn;
-	resp.slot = srq->slot.index;
-	err = ib_respond_udata(udata, resp);
-	if (err)
-		goto err_destroy;
+	if (udata) {
+		resp.uar_mmap_key = rdma_user_mmap_get_offset(srq->slot.uar->entry);
+		resp.srqn = srq->srqn;
+		resp.slot = srq->slot.index;
+		err = ib_respond_udata(udata, resp);
+		if (err)
+			goto err_destroy;
+	}
 
 	ibdev_dbg(&dev->ibdev, "SRQ %u: %u WQEs, UAR %u slot %u\n", srq->srqn, srq->max_wr,
 		  srq->slot.uar->index, srq->slot.index);
@@ -137,9 +176,9 @@ err_destroy:
 err_srqn:
 	simhca_srq_forget(dev, srq);
 err_slot:
-	simhca_slot_free(&uctx->uars, SIMHCA_SLOT_SRQ, &srq->slot);
-err_umem:
-	ib_umem_release(srq->umem);
+	simhca_slot_free(simhca_uars(dev, uctx), SIMHCA_SLOT_SRQ, &srq->slot);
+err_ring:
+	simhca_srq_free_ring(dev, srq);
 err_out:
 	simhca_count(dev, SIMHCA_CNT_CREATE_SRQ_ERR);
 	return err;
@@ -203,7 +242,7 @@ int simhca_destroy_srq(struct ib_srq *ibsrq, struct ib_udata *udata)
 
 	simhca_cmd_destroy(dev, SIMHCA_CMD_DESTROY_SRQ, srq->srqn);
 	simhca_srq_forget(dev, srq);
-	simhca_slot_free(&uctx->uars, SIMHCA_SLOT_SRQ, &srq->slot);
-	ib_umem_release(srq->umem);
+	simhca_slot_free(simhca_uars(dev, uctx), SIMHCA_SLOT_SRQ, &srq->slot);
+	simhca_srq_free_ring(dev, srq);
 	return 0;
 }

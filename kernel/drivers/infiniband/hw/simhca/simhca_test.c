@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
  * KUnit tests of simhca's verbs for kernel users: fast registration, invalidation from either side,
- * and what each mistake ends in. They run on the first simhca of the machine, over two connected
+ * what each mistake ends in, and shared receive queues. They run on the first simhca of the machine, over two connected
  * queue pairs.
  */
 #include <kunit/test.h>
@@ -574,6 +574,78 @@ static void mistakes(struct kunit *test)
 	test_local_inv(test, 1, mr->rkey, IB_WC_SUCCESS);
 }
 
+/* As many receives as there is room for, whatever was completed; and what draining waits for */
+static void test_srq_use(struct kunit *test, struct ib_srq *srq, u32 max_wr, struct ib_qp *qp)
+{
+	struct test_verbs *t = test->priv;
+	struct ib_send_wr send = {
+		.wr_cqe = &t->cqe,
+		.opcode = IB_WR_SEND,
+		.send_flags = IB_SEND_SIGNALED,
+	};
+	struct ib_recv_wr recv = { .wr_cqe = &t->cqe };
+	unsigned long start;
+	u32 posted = 0;
+	int i, j;
+
+	for (i = 0; i < 50; i++) {
+		for (; posted < max_wr; posted++)
+			KUNIT_ASSERT_EQ(test, 0, ib_post_srq_recv(srq, &recv, NULL));
+		KUNIT_ASSERT_EQ(test, -ENOMEM, ib_post_srq_recv(srq, &recv, NULL));
+		for (j = 0; j < 3; j++)
+			KUNIT_ASSERT_EQ(test, 0, ib_post_send(t->end[0].qp, &send, NULL));
+		test_wait(test, 6);
+		for (j = 0; j < 6; j++) {
+			KUNIT_ASSERT_EQ(test, t->wc[j].status, IB_WC_SUCCESS);
+			if (t->wc[j].qp == qp)
+				posted--;
+		}
+		KUNIT_ASSERT_EQ(test, posted, max_wr - 3);
+	}
+	/* Waits for the event that no receive will be taken any more, for a minute at most */
+	start = jiffies;
+	ib_drain_qp(qp);
+	KUNIT_EXPECT_TRUE(test, time_before(jiffies, start + 10 * HZ));
+}
+
+static void shared_receives(struct kunit *test)
+{
+	struct test_verbs *t = test->priv;
+	struct ib_srq_init_attr srq_init = {
+		.attr = { .max_wr = 4, .max_sge = 1 },
+		.srq_type = IB_SRQT_BASIC,
+	};
+	struct ib_qp_init_attr init = {
+		.send_cq = t->cq,
+		.recv_cq = t->cq,
+		.cap = { .max_send_wr = TEST_WRS, .max_send_sge = 1 },
+		.qp_type = IB_QPT_RC,
+	};
+	struct ib_srq_attr attr;
+	struct ib_srq *srq;
+	struct ib_qp *qp;
+
+	srq = ib_create_srq(t->pd, &srq_init);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(srq));
+	KUNIT_EXPECT_EQ(test, 0, ib_query_srq(srq, &attr));
+	KUNIT_EXPECT_EQ(test, attr.max_wr, srq_init.attr.max_wr);
+	attr.srq_limit = attr.max_wr + 1;
+	KUNIT_EXPECT_EQ(test, -EINVAL, ib_modify_srq(srq, &attr, IB_SRQ_LIMIT));
+
+	init.srq = srq;
+	qp = ib_create_qp(t->pd, &init);
+	KUNIT_EXPECT_FALSE(test, IS_ERR(qp));
+	if (!IS_ERR(qp)) {
+		if (!test_connect(t, qp, t->end[0].qp->qp_num) &&
+		    !test_connect(t, t->end[0].qp, qp->qp_num))
+			test_srq_use(test, srq, attr.max_wr, qp);
+		else
+			KUNIT_FAIL(test, "cannot connect");
+		ib_destroy_qp(qp);
+	}
+	ib_destroy_srq(srq);
+}
+
 static struct kunit_case simhca_verbs_cases[] = {
 	KUNIT_CASE(reg_mr_list),
 	KUNIT_CASE(reg_mr_keys),
@@ -581,6 +653,7 @@ static struct kunit_case simhca_verbs_cases[] = {
 	KUNIT_CASE(reg_mr_chain),
 	KUNIT_CASE(send_with_inv),
 	KUNIT_CASE(mistakes),
+	KUNIT_CASE(shared_receives),
 	{}
 };
 

@@ -334,6 +334,7 @@ const struct ib_device_ops simhca_dev_ops = {
 	.poll_cq = simhca_poll_cq,
 	.post_recv = simhca_post_recv,
 	.post_send = simhca_post_send,
+	.post_srq_recv = simhca_post_srq_recv,
 	.query_ah = simhca_query_ah,
 	.query_device = simhca_query_device,
 	.query_pkey = simhca_query_pkey,
