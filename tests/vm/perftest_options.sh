@@ -49,6 +49,7 @@ commands() {
 		ib_write_bw --write_with_imm -q 4 -b -n 100
 		ib_atomic_bw -A CMP_AND_SWAP -n 100
 		ib_write_bw --use_old_post_send -n 100
+		ib_write_bw --no_lock -q 2 -n 100
 		# a shared receive queue
 		ib_send_bw --use-srq -q 4 -n 100
 		ib_send_lat --use-srq -n 100
