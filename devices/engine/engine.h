@@ -155,6 +155,7 @@ enum engine_event {
 
 enum engine_qp_type {			/* numbered as enum ibv_qp_type */
 	ENGINE_QPT_RC		= 2,
+	ENGINE_QPT_UC		= 3,
 	ENGINE_QPT_UD		= 4,
 };
 

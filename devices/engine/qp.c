@@ -9,7 +9,8 @@ int engine_qp_create(struct engine_qp *qp)
 {
 	int ret;
 
-	if ((qp->type != ENGINE_QPT_RC && qp->type != ENGINE_QPT_UD) || !qp->pdn ||
+	if ((qp->type != ENGINE_QPT_RC && qp->type != ENGINE_QPT_UC &&
+	     qp->type != ENGINE_QPT_UD) || !qp->pdn ||
 	    qp->pdn >= ENGINE_MAX_PDS)
 		return -EINVAL;
 	if (qp->qpn < ENGINE_FIRST_QPN &&
@@ -137,6 +138,20 @@ static const struct qp_transition qp_rc_transitions[] = {
 	  ENGINE_QP_MIN_RNR_TIMER },
 };
 
+static const struct qp_transition qp_uc_transitions[] = {
+	{ ENGINE_QPS_RESET, ENGINE_QPS_INIT, ENGINE_QP_ACCESS, 0 },
+	{ ENGINE_QPS_INIT, ENGINE_QPS_INIT, 0, ENGINE_QP_ACCESS },
+	{ ENGINE_QPS_INIT, ENGINE_QPS_RTR,
+	  ENGINE_QP_AV | ENGINE_QP_PATH_MTU | ENGINE_QP_DEST_QPN | ENGINE_QP_RQ_PSN,
+	  ENGINE_QP_ACCESS },
+	{ ENGINE_QPS_RTR, ENGINE_QPS_RTS, ENGINE_QP_SQ_PSN, ENGINE_QP_ACCESS },
+	{ ENGINE_QPS_RTS, ENGINE_QPS_RTS, 0, ENGINE_QP_ACCESS },
+	{ ENGINE_QPS_RTS, ENGINE_QPS_SQD, 0, ENGINE_QP_SQD_NOTIFY },
+	{ ENGINE_QPS_SQD, ENGINE_QPS_RTS, 0, ENGINE_QP_ACCESS },
+	{ ENGINE_QPS_SQD, ENGINE_QPS_SQD, 0, ENGINE_QP_AV | ENGINE_QP_ACCESS },
+	{ ENGINE_QPS_SQE, ENGINE_QPS_RTS, 0, ENGINE_QP_ACCESS },
+};
+
 /* The path MTU, which IBTA leaves to the port, bounds what may be sent. */
 static const struct qp_transition qp_ud_transitions[] = {
 	{ ENGINE_QPS_RESET, ENGINE_QPS_INIT, ENGINE_QP_QKEY, 0 },
@@ -156,6 +171,8 @@ static const struct {
 } qp_transitions[] = {
 	[ENGINE_QPT_RC] = { qp_rc_transitions,
 			    sizeof(qp_rc_transitions) / sizeof(qp_rc_transitions[0]) },
+	[ENGINE_QPT_UC] = { qp_uc_transitions,
+			    sizeof(qp_uc_transitions) / sizeof(qp_uc_transitions[0]) },
 	[ENGINE_QPT_UD] = { qp_ud_transitions,
 			    sizeof(qp_ud_transitions) / sizeof(qp_ud_transitions[0]) },
 };

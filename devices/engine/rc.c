@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * Reliable connections.
+ * Connections, reliable ones and others.
  *
  * There are no packets: a request is checked at both ends and copied, and what a responder would
  * answer is known at once. So requests complete in order, reads and atomics before the
@@ -14,6 +14,9 @@
  *   copy	by DMA address, from one end to the other
  *   finish	completions, the responder's first
  * Requests that concern a key of this end only pass the first.
+ *
+ * On an unreliable connection the requester never hears of the responder: a message that is not taken
+ * is dropped, and complete for the one who sent it. Of its own errors it hears by SQE (IBTA 10.3.1).
  */
 #include <stddef.h>
 
@@ -21,7 +24,7 @@
 
 enum rc_step {
 	RC_OK,			/* go on */
-	RC_AGAIN,		/* budget is used up */
+	RC_AGAIN,		/* in another turn: budget is used up, or UC dropped a message */
 	RC_STOP,		/* in ERR or waiting; already where it belongs */
 };
 
@@ -54,6 +57,17 @@ static bool rc_is_local(const struct engine_send_wr *wr)
 {
 	return wr->opcode == ENGINE_WR_LOCAL_INV || wr->opcode == ENGINE_WR_BIND_MW ||
 	       wr->opcode == ENGINE_WR_REG_MR;
+}
+
+static bool rc_is_uc(const struct engine_qp *qp)
+{
+	return qp->type == ENGINE_QPT_UC;
+}
+
+/* IBTA 9.8.1: what needs no answer. */
+static bool rc_uc_opcode_ok(const struct engine_send_wr *wr)
+{
+	return wr->opcode <= ENGINE_WR_SEND_WITH_IMM || rc_is_local(wr);
 }
 
 static bool rc_opcode_ok(const struct engine_send_wr *wr)
@@ -150,14 +164,52 @@ static void rc_remote_side(struct xfer_side *side, struct engine_sge *sge, struc
 static enum rc_step rc_fail(struct engine_qp *qp, enum engine_wc_status status, uint32_t verr)
 {
 	qp_complete_send(qp, status, verr);
-	qp_enter_error(qp);
+	if (!rc_is_uc(qp)) {
+		qp_enter_error(qp);
+		return RC_STOP;
+	}
+	/* If not it has lost its CQ, or was its own responder and failed there. */
+	if (qp->attr.state != ENGINE_QPS_ERR)
+		qp->attr.state = ENGINE_QPS_SQE;
+	qp_sched_active(qp);
 	return RC_STOP;
+}
+
+static uint32_t rc_next_psn(const struct engine_qp *qp)
+{
+	uint32_t mtu_shift = 7 + qp->attr.path_mtu;
+	uint32_t packets = (qp->wr.length + (1u << mtu_shift) - 1) >> mtu_shift;
+
+	return (qp->attr.sq_psn + (packets ? packets : 1)) & 0xffffff;
+}
+
+static enum rc_step rc_succeed(struct engine_qp *qp)
+{
+	qp->attr.sq_psn = rc_next_psn(qp);
+	qp->retries_left = qp->attr.retry_cnt;
+	qp->rnr_left = qp->attr.rnr_retry;
+	qp->ack_timeout = false;
+	qp->wr_admitted = false;
+	qp->hca->stats.tx_wrs++;
+	qp->hca->stats.tx_bytes += qp->wr.length;
+	qp_complete_send(qp, ENGINE_WC_SUCCESS, 0);
+	return qp->attr.state == ENGINE_QPS_ERR ? RC_STOP : RC_OK;
+}
+
+/* UC: nobody has taken it. The responder may not be the peer any more, for whom this turn is. */
+static enum rc_step rc_drop(struct engine_qp *qp)
+{
+	enum rc_step step = rc_succeed(qp);
+
+	return step == RC_OK ? RC_AGAIN : step;
 }
 
 /* The responder refuses: both ends go to ERR, the responder's software hears of it by @event. */
 static enum rc_step rc_nak(struct engine_qp *qp, struct engine_qp *peer,
 			   enum engine_wc_status status, uint32_t verr, enum engine_event event)
 {
+	if (rc_is_uc(qp))
+		return rc_drop(qp);
 	qp->hca->stats.remote_errors++;
 	peer->hca->ops->qp_event(peer, event);
 	qp_enter_error(peer);
@@ -179,10 +231,23 @@ static enum rc_step rc_nak_recv(struct engine_qp *qp, struct engine_qp *peer,
 				enum engine_wc_status recv_status, enum engine_wc_status status,
 				uint32_t verr)
 {
+	/* What does not fit is dropped on UC, and the receive stays. */
+	if (rc_is_uc(qp) && recv_status == ENGINE_WC_LOC_LEN_ERR)
+		return rc_drop(qp);
 	qp->hca->stats.remote_errors++;
 	qp_complete_recv(peer, recv_status, verr, qp);
 	qp_enter_error(peer);
+	if (rc_is_uc(qp))
+		return rc_drop(qp);
 	return rc_fail(qp, status, verr | ENGINE_VERR_REMOTE);
+}
+
+/* The responder has lost a queue, and is in ERR already. */
+static enum rc_step rc_lost(struct engine_qp *qp, uint32_t verr)
+{
+	if (rc_is_uc(qp))
+		return rc_drop(qp);
+	return rc_fail(qp, ENGINE_WC_REM_OP_ERR, verr | ENGINE_VERR_REMOTE);
 }
 
 /* Nobody answers (IBTA 9.7.6.1.3): retry after the ACK timeout, retry_cnt times. */
@@ -190,6 +255,8 @@ static enum rc_step rc_no_answer(struct engine_qp *qp)
 {
 	uint32_t verr = qp->no_answer;
 
+	if (rc_is_uc(qp))
+		return rc_drop(qp);
 	if (qp->ack_timeout) {
 		qp->hca->stats.ack_timeouts++;
 		qp->ack_timeout = false;
@@ -208,6 +275,8 @@ static enum rc_step rc_no_answer(struct engine_qp *qp)
 
 static enum rc_step rc_rnr(struct engine_qp *qp, struct engine_qp *peer)
 {
+	if (rc_is_uc(qp))
+		return rc_drop(qp);
 	peer->hca->stats.rnr_naks++;
 	qp->hca->stats.rnr_retries++;
 	/* An answer, too. */
@@ -238,7 +307,7 @@ static enum rc_step rc_check(struct engine_qp *qp)
 
 	bool no_data = rc_is_local(wr) || wr->opcode == ENGINE_WR_FLUSH;
 
-	if (!rc_opcode_ok(wr) || wr->num_sge > (no_data ? 0 : ENGINE_MAX_SGE) ||
+	if (!rc_opcode_ok(wr) || (rc_is_uc(qp) && !rc_uc_opcode_ok(wr)) || wr->num_sge > (no_data ? 0 : ENGINE_MAX_SGE) ||
 	    (wr->flags & ENGINE_WR_INLINE &&
 	     (rc_is_read(wr) || no_data || wr->length > ENGINE_MAX_INLINE)) ||
 	    (wr->opcode == ENGINE_WR_FLUSH && !rc_flush_ok(wr)))
@@ -289,9 +358,9 @@ static uint32_t rc_check_peer(const struct engine_qp *qp, const struct engine_qp
 	if (!peer)
 		return ENGINE_VERR_NO_PEER;
 	if (peer->attr.state != ENGINE_QPS_RTR && peer->attr.state != ENGINE_QPS_RTS &&
-	    peer->attr.state != ENGINE_QPS_SQD)
+	    peer->attr.state != ENGINE_QPS_SQD && peer->attr.state != ENGINE_QPS_SQE)
 		return ENGINE_VERR_PEER_STATE;
-	if (peer->type != ENGINE_QPT_RC || peer->attr.dest_qpn != qp->qpn ||
+	if (peer->type != qp->type || peer->attr.dest_qpn != qp->qpn ||
 	    !hca_has_gid(qp->hca, peer->attr.dgid))
 		return ENGINE_VERR_PEER_OTHER;
 	return 0;
@@ -344,7 +413,7 @@ static enum rc_step rc_admit_recv(struct engine_qp *qp, struct engine_qp *peer)
 	if (!ret) {
 		if (peer->attr.state != ENGINE_QPS_ERR)
 			return rc_rnr(qp, peer);
-		return rc_fail(qp, ENGINE_WC_REM_OP_ERR, ENGINE_VERR_WQE | ENGINE_VERR_REMOTE);
+		return rc_lost(qp, ENGINE_VERR_WQE);
 	}
 	if (!rc_is_send(wr))
 		return RC_OK;
@@ -538,8 +607,6 @@ static enum rc_step rc_copy(struct engine_qp *qp, struct engine_qp *peer, uint32
 static enum rc_step rc_finish(struct engine_qp *qp, struct engine_qp *peer)
 {
 	const struct engine_send_wr *wr = &qp->wr;
-	uint32_t mtu_shift = 7 + qp->attr.path_mtu;
-	uint32_t packets = (wr->length + (1u << mtu_shift) - 1) >> mtu_shift;
 	uint32_t verr;
 
 	if (wr->opcode == ENGINE_WR_SEND_WITH_INV) {
@@ -548,25 +615,14 @@ static enum rc_step rc_finish(struct engine_qp *qp, struct engine_qp *peer)
 			return rc_nak_recv(qp, peer, ENGINE_WC_REM_INV_REQ_ERR,
 					   ENGINE_WC_REM_ACCESS_ERR, verr);
 	}
-	if (!packets)
-		packets = 1;
-	qp->attr.sq_psn = (qp->attr.sq_psn + packets) & 0xffffff;
-	peer->attr.rq_psn = (peer->attr.rq_psn + packets) & 0xffffff;
-	qp->retries_left = qp->attr.retry_cnt;
-	qp->rnr_left = qp->attr.rnr_retry;
-	qp->ack_timeout = false;
-	qp->wr_admitted = false;
-	qp->hca->stats.tx_wrs++;
-	qp->hca->stats.tx_bytes += wr->length;
-
+	peer->attr.rq_psn = rc_next_psn(qp);
 	if (peer->attr.state == ENGINE_QPS_RTR && !peer->comm_est) {
 		peer->comm_est = true;
 		peer->hca->ops->qp_event(peer, ENGINE_EVENT_COMM_EST);
 	}
 	if (rc_takes_recv(wr) && !qp_complete_recv(peer, ENGINE_WC_SUCCESS, 0, qp))
-		return rc_fail(qp, ENGINE_WC_REM_OP_ERR, ENGINE_VERR_PEER_CQ | ENGINE_VERR_REMOTE);
-	qp_complete_send(qp, ENGINE_WC_SUCCESS, 0);
-	return qp->attr.state == ENGINE_QPS_ERR ? RC_STOP : RC_OK;
+		return rc_lost(qp, ENGINE_VERR_PEER_CQ);
+	return rc_succeed(qp);
 }
 
 /* ---- turns ---- */
@@ -583,7 +639,7 @@ static enum rc_step rc_execute(struct engine_qp *qp, struct engine_qp *peer, uin
 			return rc_execute_local(qp);
 		if (!peer)
 			return rc_no_answer(qp);
-		if (peer->attr.rq_psn != qp->attr.sq_psn) {
+		if (peer->attr.rq_psn != qp->attr.sq_psn && !rc_is_uc(qp)) {
 			qp->no_answer = ENGINE_VERR_PSN;
 			return rc_no_answer(qp);
 		}

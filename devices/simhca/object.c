@@ -52,6 +52,7 @@ SAME(SIMHCA_QPS_SQD, ENGINE_QPS_SQD);
 SAME(SIMHCA_QPS_SQE, ENGINE_QPS_SQE);
 SAME(SIMHCA_QPS_ERR, ENGINE_QPS_ERR);
 SAME(SIMHCA_QPT_RC, ENGINE_QPT_RC);
+SAME(SIMHCA_QPT_UC, ENGINE_QPT_UC);
 SAME(SIMHCA_QPT_UD, ENGINE_QPT_UD);
 SAME(SIMHCA_GSI_QPN, ENGINE_GSI_QPN);
 SAME(SIMHCA_MAX_MCAST, ENGINE_MAX_MCAST);
@@ -262,7 +263,8 @@ uint16_t obj_create_qp(struct simhca_dev *dev, const struct simhca_cmd_create_qp
 	struct simhca_qp *qp;
 	int ret;
 
-	if (le32toh(cmd->type) != SIMHCA_QPT_RC && le32toh(cmd->type) != SIMHCA_QPT_UD)
+	if (le32toh(cmd->type) != SIMHCA_QPT_RC && le32toh(cmd->type) != SIMHCA_QPT_UC &&
+	    le32toh(cmd->type) != SIMHCA_QPT_UD)
 		return SIMHCA_CMD_EOPNOTSUPP;
 	if (!send_cq || !recv_cq || (cmd->srqn && !srq))
 		return SIMHCA_CMD_ENOENT;

@@ -138,7 +138,8 @@ static int simhca_check_init_attr(const struct simhca_context *ctx,
 	if (!check_comp_mask(attr->comp_mask,
 			     IBV_QP_INIT_ATTR_PD |
 				     IBV_QP_INIT_ATTR_SEND_OPS_FLAGS) ||
-	    (attr->qp_type != IBV_QPT_RC && attr->qp_type != IBV_QPT_UD))
+	    (attr->qp_type != IBV_QPT_RC && attr->qp_type != IBV_QPT_UC &&
+	     attr->qp_type != IBV_QPT_UD))
 		return EOPNOTSUPP;
 
 	if (!(attr->comp_mask & IBV_QP_INIT_ATTR_PD))

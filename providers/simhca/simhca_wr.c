@@ -29,6 +29,13 @@
 #define SIMHCA_WR_FLAGS	(IBV_SEND_FENCE | IBV_SEND_SIGNALED |		\
 			 IBV_SEND_SOLICITED | IBV_SEND_INLINE)
 
+#define SIMHCA_UC_WR_OPS	(IBV_QP_EX_WITH_RDMA_WRITE |		\
+				 IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM |	\
+				 IBV_QP_EX_WITH_SEND |			\
+				 IBV_QP_EX_WITH_SEND_WITH_IMM |		\
+				 IBV_QP_EX_WITH_LOCAL_INV |		\
+				 IBV_QP_EX_WITH_BIND_MW)
+
 #define SIMHCA_UD_WR_OPS	(IBV_QP_EX_WITH_SEND |			\
 				 IBV_QP_EX_WITH_SEND_WITH_IMM)
 
@@ -315,9 +322,14 @@ static int simhca_wr_complete(struct ibv_qp_ex *qp_ex)
 
 bool simhca_wr_ops_ok(enum ibv_qp_type type, uint64_t send_ops_flags)
 {
-	return check_comp_mask(send_ops_flags, type == IBV_QPT_UD ?
-						       SIMHCA_UD_WR_OPS :
-						       SIMHCA_WR_OPS);
+	switch (type) {
+	case IBV_QPT_UD:
+		return check_comp_mask(send_ops_flags, SIMHCA_UD_WR_OPS);
+	case IBV_QPT_UC:
+		return check_comp_mask(send_ops_flags, SIMHCA_UC_WR_OPS);
+	default:
+		return check_comp_mask(send_ops_flags, SIMHCA_WR_OPS);
+	}
 }
 
 /* All of them: who did not ask for one does not call it. */

@@ -212,6 +212,11 @@ struct fake_qp *fake_qp_new_srq(struct fake_hca *hca, uint32_t qpn, struct fake_
 	return fake_qp_create(hca, qpn, cq, ENGINE_QPT_RC, srq);
 }
 
+struct fake_qp *fake_qp_new_uc(struct fake_hca *hca, uint32_t qpn, struct fake_cq *cq)
+{
+	return fake_qp_create(hca, qpn, cq, ENGINE_QPT_UC, NULL);
+}
+
 struct fake_qp *fake_qp_new_ud(struct fake_hca *hca, uint32_t qpn, struct fake_cq *cq)
 {
 	return fake_qp_create(hca, qpn, cq, ENGINE_QPT_UD, NULL);

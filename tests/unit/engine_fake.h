@@ -80,6 +80,7 @@ void fake_srq_free(struct fake_srq *srq);
 /* A QP of type RC; @srq NULL: with a receive queue of its own. */
 struct fake_qp *fake_qp_new_srq(struct fake_hca *hca, uint32_t qpn, struct fake_cq *cq,
 				struct fake_srq *srq);
+struct fake_qp *fake_qp_new_uc(struct fake_hca *hca, uint32_t qpn, struct fake_cq *cq);
 struct fake_qp *fake_qp_new_ud(struct fake_hca *hca, uint32_t qpn, struct fake_cq *cq);
 void fake_qp_free(struct fake_qp *qp);
 

@@ -255,7 +255,7 @@ static void test_bad_create_qp(void **state)
 	good.payload.create_qp.rq = guest_sgl(guest_alloc(g, 4096, 4096), 128);
 	BAD(good, create_qp.qpn, 1, SIMHCA_CMD_EINVAL);
 	BAD(good, create_qp.qpn, SIMHCA_MAX_QPS, SIMHCA_CMD_EINVAL);
-	BAD(good, create_qp.type, 3, SIMHCA_CMD_EOPNOTSUPP);
+	BAD(good, create_qp.type, 5, SIMHCA_CMD_EOPNOTSUPP);
 	BAD(good, create_qp.srqn, 1, SIMHCA_CMD_ENOENT);
 	BAD(good, create_qp.pdn, 0, SIMHCA_CMD_EINVAL);
 	BAD(good, create_qp.send_cqn, 9, SIMHCA_CMD_ENOENT);

@@ -40,6 +40,9 @@ commands() {
 		ib_atomic_lat -e -n 50
 		# the connection
 		ib_write_bw -c RC -x 0 -n 100
+		ib_write_bw -c UC -q 2 -n 100
+		ib_write_lat -c UC -n 100
+		ib_send_lat -c UC -n 100
 		ib_read_bw -x 1 -n 100
 		ib_write_bw -m 256 -n 100
 		ib_send_bw -m 4096 -n 100

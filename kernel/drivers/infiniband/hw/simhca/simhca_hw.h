@@ -42,7 +42,7 @@
 #define SIMHCA_REG_CMDQ_LOG_SIZE	0x30	/* 32 RW  log2 of entries, 1..CMDQ_MAX_LOG */
 
 #define SIMHCA_MAGIC			0x484d4953	/* "SIMH" */
-#define SIMHCA_VERSION			6
+#define SIMHCA_VERSION			7
 #define SIMHCA_CMDQ_MAX_LOG		8
 
 #define SIMHCA_STATUS_ENABLED		(1u << 0)	/* rings accepted, commands are served */
@@ -497,6 +497,7 @@ struct simhca_srq_attr {
 
 enum simhca_qp_type {
 	SIMHCA_QPT_RC		= 2,	/* numbered as enum ibv_qp_type */
+	SIMHCA_QPT_UC		= 3,
 	SIMHCA_QPT_UD		= 4,
 };
 

@@ -19,6 +19,11 @@
 				 IB_ACCESS_REMOTE_ATOMIC | IB_ACCESS_FLUSH_GLOBAL | \
 				 IB_ACCESS_FLUSH_PERSISTENT)
 
+/* These are passed on as they are */
+static_assert((int)IB_QPT_RC == SIMHCA_QPT_RC);
+static_assert((int)IB_QPT_UC == SIMHCA_QPT_UC);
+static_assert((int)IB_QPT_UD == SIMHCA_QPT_UD);
+
 /**
  * simhca_qp_event - something happened to a QP
  * @dev: the device
@@ -72,7 +77,8 @@ static int simhca_create_qp_cmd(struct simhca_dev *dev, struct simhca_qp *qp, st
 	}
 
 	create->qpn = cpu_to_le32(qp->ibqp.qp_num);
-	create->type = cpu_to_le32(qp->ibqp.qp_type == IB_QPT_RC ? SIMHCA_QPT_RC : SIMHCA_QPT_UD);
+	create->type = cpu_to_le32(qp->ibqp.qp_type == IB_QPT_GSI ? SIMHCA_QPT_UD :
+								    qp->ibqp.qp_type);
 	create->pdn = cpu_to_le32(to_spd(qp->ibqp.pd)->pdn);
 	create->send_cqn = cpu_to_le32(to_scq(qp->ibqp.send_cq)->cqn);
 	create->recv_cqn = cpu_to_le32(to_scq(qp->ibqp.recv_cq)->cqn);
@@ -99,9 +105,9 @@ static int simhca_qp_check_type(struct simhca_dev *dev, const struct ib_qp_init_
 		      uverbs_attr_is_valid(attrs, UVERBS_ATTR_CREATE_QP_SQ_BUF_UMEM) ||
 		      uverbs_attr_is_valid(attrs, UVERBS_ATTR_CREATE_QP_RQ_BUF_UMEM)))
 		return -EOPNOTSUPP;
-	/* What the kernel keeps for itself is not for processes, and SRQs are for them alone */
+	/* What the kernel keeps for itself is not for processes; SRQs and UC are for them alone */
 	if ((attr->qp_type != IB_QPT_RC && attr->qp_type != IB_QPT_UD &&
-	     (attr->qp_type != IB_QPT_GSI || udata)) ||
+	     attr->qp_type != (udata ? IB_QPT_UC : IB_QPT_GSI)) ||
 	    (attr->srq && !udata) || attr->create_flags || attr->rwq_ind_tbl) {
 		ibdev_dbg(&dev->ibdev, "QP: type %u, flags %#x are not supported\n",
 			  attr->qp_type, attr->create_flags);
@@ -540,7 +546,8 @@ int simhca_modify_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int attr_mask,
 		goto out_unlock;
 
 	simhca_modify_qp_fill(&cmd.payload.modify_qp, attr, attr_mask);
-	if (ibqp->qp_type != IB_QPT_RC && attr_mask & IB_QP_STATE && attr->qp_state == IB_QPS_RTR)
+	if ((ibqp->qp_type == IB_QPT_UD || ibqp->qp_type == IB_QPT_GSI) &&
+	    attr_mask & IB_QP_STATE && attr->qp_state == IB_QPS_RTR)
 		simhca_modify_ud_mtu(dev, &cmd.payload.modify_qp);
 	err = simhca_cmd_exec(dev, &cmd);
 	/* Who drains the queues of a device that was given up gets his flushes, see simhca_kq.c */
