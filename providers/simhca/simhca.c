@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include <infiniband/cmd_ioctl.h>
+
 #include "simhca.h"
 #include "simhca_abi.h"
 #include "simhca_db.h"
@@ -17,8 +19,8 @@ static const struct verbs_context_ops simhca_context_ops = {
 	.alloc_parent_domain = simhca_alloc_parent_domain,
 	.alloc_pd = simhca_alloc_pd,
 	.alloc_td = simhca_alloc_td,
-	.bind_mw = simhca_bind_mw,
 	.attach_mcast = ibv_cmd_attach_mcast,
+	.bind_mw = simhca_bind_mw,
 	.cq_event = simhca_cq_event,
 	.create_ah = simhca_create_ah,
 	.create_cq = simhca_create_cq,
@@ -36,6 +38,8 @@ static const struct verbs_context_ops simhca_context_ops = {
 	.destroy_srq = simhca_destroy_srq,
 	.detach_mcast = ibv_cmd_detach_mcast,
 	.free_context = simhca_free_context,
+	.import_mr = simhca_import_mr,
+	.import_pd = simhca_import_pd,
 	.modify_cq = simhca_modify_cq,
 	.modify_qp = simhca_modify_qp,
 	.modify_srq = simhca_modify_srq,
@@ -53,30 +57,35 @@ static const struct verbs_context_ops simhca_context_ops = {
 	.req_notify_cq = simhca_req_notify_cq,
 	.rereg_mr = simhca_rereg_mr,
 	.resize_cq = simhca_resize_cq,
+	.unimport_mr = simhca_unimport_mr,
+	.unimport_pd = simhca_unimport_pd,
 };
 
-static struct verbs_context *simhca_alloc_context(struct ibv_device *ibvdev,
-						  int cmd_fd,
-						  void *private_data)
+static struct simhca_context *simhca_new_context(struct ibv_device *ibvdev,
+						 int cmd_fd)
 {
-	struct simhca_alloc_ucontext_resp resp = {};
-	struct simhca_alloc_ucontext cmd = {};
 	struct simhca_context *ctx;
+
+	return verbs_init_and_alloc_context(ibvdev, cmd_fd, ctx, ibvctx,
+					    RDMA_DRIVER_UNKNOWN);
+}
+
+/* Also after an error */
+static void simhca_drop_context(struct simhca_context *ctx)
+{
+	verbs_uninit_context(&ctx->ibvctx);
+	free(ctx);
+}
+
+static int simhca_init_context(struct simhca_context *ctx, int cmd_fd,
+			       const struct simhca_ibv_alloc_ucontext_resp *resp)
+{
 	void *page;
 
-	ctx = verbs_init_and_alloc_context(ibvdev, cmd_fd, ctx, ibvctx,
-					   RDMA_DRIVER_UNKNOWN);
-	if (!ctx)
-		return NULL;
-
-	if (ibv_cmd_get_context(&ctx->ibvctx, &cmd.ibv_cmd, sizeof(cmd),
-				&resp.ibv_resp, sizeof(resp)))
-		goto err_free;
-
 	page = mmap(NULL, SIMHCA_PAGE_SIZE, PROT_READ, MAP_SHARED, cmd_fd,
-		    resp.status_mmap_key);
+		    resp->status_mmap_key);
 	if (page == MAP_FAILED)
-		goto err_free;
+		return errno;
 	ctx->status = page;
 	ctx->epoch = simhca_read_epoch(ctx);
 	if (!ctx->epoch) {
@@ -85,28 +94,69 @@ static struct verbs_context *simhca_alloc_context(struct ibv_device *ibvdev,
 	}
 
 	page = mmap(NULL, SIMHCA_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
-		    cmd_fd, resp.kick_mmap_key);
+		    cmd_fd, resp->kick_mmap_key);
 	if (page == MAP_FAILED)
 		goto err_unmap_status;
 	ctx->kick = page;
 
-	ctx->max_inline = resp.max_inline;
-	ctx->max_sge = resp.max_sge;
-	ctx->max_log_wr = resp.max_log_wr;
-	ctx->max_log_cqe = resp.max_log_cqe;
+	ctx->max_inline = resp->max_inline;
+	ctx->max_sge = resp->max_sge;
+	ctx->max_log_wr = resp->max_log_wr;
+	ctx->max_log_cqe = resp->max_log_cqe;
 	pthread_mutex_init(&ctx->uar_mutex, NULL);
 	list_head_init(&ctx->uar_maps);
 	pthread_mutex_init(&ctx->qp_table_mutex, NULL);
 	verbs_set_ops(&ctx->ibvctx, &simhca_context_ops);
-
-	return &ctx->ibvctx;
+	return 0;
 
 err_unmap_status:
 	munmap((void *)ctx->status, SIMHCA_PAGE_SIZE);
-err_free:
-	verbs_uninit_context(&ctx->ibvctx);
-	free(ctx);
-	return NULL;
+	return errno;
+}
+
+static struct verbs_context *simhca_alloc_context(struct ibv_device *ibvdev,
+						  int cmd_fd,
+						  void *private_data)
+{
+	struct simhca_alloc_ucontext_resp resp = {};
+	struct simhca_alloc_ucontext cmd = {};
+	struct simhca_context *ctx;
+
+	ctx = simhca_new_context(ibvdev, cmd_fd);
+	if (!ctx)
+		return NULL;
+
+	if (ibv_cmd_get_context(&ctx->ibvctx, &cmd.ibv_cmd, sizeof(cmd),
+				&resp.ibv_resp, sizeof(resp)) ||
+	    simhca_init_context(ctx, cmd_fd, &resp.drv_payload)) {
+		simhca_drop_context(ctx);
+		return NULL;
+	}
+
+	return &ctx->ibvctx;
+}
+
+/* The context that somebody else opened: its objects are found by their handles. */
+static struct verbs_context *simhca_import_context(struct ibv_device *ibvdev,
+						   int cmd_fd)
+{
+	struct simhca_ibv_alloc_ucontext_resp resp = {};
+	DECLARE_COMMAND_BUFFER_LINK(driver, UVERBS_OBJECT_DEVICE,
+				    UVERBS_METHOD_QUERY_CONTEXT, 1, NULL);
+	struct simhca_context *ctx;
+
+	ctx = simhca_new_context(ibvdev, cmd_fd);
+	if (!ctx)
+		return NULL;
+
+	fill_attr_out_ptr(driver, SIMHCA_ATTR_QUERY_CONTEXT_RESP, &resp);
+	if (ibv_cmd_query_context(&ctx->ibvctx.context, driver) ||
+	    simhca_init_context(ctx, cmd_fd, &resp)) {
+		simhca_drop_context(ctx);
+		return NULL;
+	}
+
+	return &ctx->ibvctx;
 }
 
 static void simhca_free_context(struct ibv_context *ibvctx)
@@ -120,8 +170,7 @@ static void simhca_free_context(struct ibv_context *ibvctx)
 	pthread_mutex_destroy(&ctx->uar_mutex);
 	munmap(ctx->kick, SIMHCA_PAGE_SIZE);
 	munmap((void *)ctx->status, SIMHCA_PAGE_SIZE);
-	verbs_uninit_context(&ctx->ibvctx);
-	free(ctx);
+	simhca_drop_context(ctx);
 }
 
 static struct verbs_device *
@@ -148,6 +197,7 @@ static const struct verbs_device_ops simhca_device_ops = {
 	.match_table = simhca_match_table,
 	.alloc_context = simhca_alloc_context,
 	.alloc_device = simhca_alloc_device,
+	.import_context = simhca_import_context,
 	.uninit_device = simhca_uninit_device,
 };
 

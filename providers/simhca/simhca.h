@@ -232,6 +232,8 @@ struct ibv_pd *simhca_alloc_parent_domain(
 		struct ibv_context *ibvctx,
 		struct ibv_parent_domain_init_attr *attr);
 int simhca_dealloc_pd(struct ibv_pd *ibvpd);
+struct ibv_pd *simhca_import_pd(struct ibv_context *ibvctx, uint32_t handle);
+void simhca_unimport_pd(struct ibv_pd *ibvpd);
 struct ibv_td *simhca_alloc_td(struct ibv_context *ibvctx,
 			       struct ibv_td_init_attr *attr);
 int simhca_dealloc_td(struct ibv_td *ibvtd);
@@ -259,6 +261,8 @@ struct ibv_mr *simhca_reg_dmabuf_mr(struct ibv_pd *pd, uint64_t offset,
 int simhca_rereg_mr(struct verbs_mr *vmr, int flags, struct ibv_pd *pd,
 		    void *addr, size_t length, int access);
 int simhca_dereg_mr(struct verbs_mr *vmr);
+struct ibv_mr *simhca_import_mr(struct ibv_pd *pd, uint32_t handle);
+void simhca_unimport_mr(struct ibv_mr *mr);
 struct ibv_mw *simhca_alloc_mw(struct ibv_pd *pd, enum ibv_mw_type type);
 int simhca_dealloc_mw(struct ibv_mw *mw);
 

@@ -33,6 +33,25 @@ struct ibv_pd *simhca_alloc_pd(struct ibv_context *ibvctx)
 	return &pd->ibvpd;
 }
 
+/* One that somebody else has allocated, and who deallocates it. */
+struct ibv_pd *simhca_import_pd(struct ibv_context *ibvctx, uint32_t handle)
+{
+	struct simhca_pd *pd;
+
+	pd = calloc(1, sizeof(*pd));
+	if (!pd)
+		return NULL;
+
+	pd->ibvpd.context = ibvctx;
+	pd->ibvpd.handle = handle;
+	return &pd->ibvpd;
+}
+
+void simhca_unimport_pd(struct ibv_pd *ibvpd)
+{
+	free(to_simhca_pd(ibvpd));
+}
+
 struct ibv_pd *simhca_alloc_parent_domain(
 		struct ibv_context *ibvctx,
 		struct ibv_parent_domain_init_attr *attr)

@@ -31,6 +31,8 @@ HERE = pathlib.Path("/tmp/pyverbs")
 SKIPS = pathlib.Path(__file__).with_suffix(".skips")
 # Of one test. The slowest, without KVM, take some seconds.
 TIMEOUT_S = 120
+# For tests of memory in huge pages
+HUGE_PAGES = pathlib.Path("/proc/sys/vm/nr_hugepages")
 # Modules of other devices' own verbs, whose tests have nothing to do with memory.
 VENDORS = ("test_mlx5_", "test_efa")
 
@@ -338,6 +340,7 @@ def main():
     parser.add_argument("modules", nargs="*", metavar="MODULE", help="test_mr, test_qp, ...")
     args = parser.parse_args()
     unpack()
+    HUGE_PAGES.write_text("16")
     {"run": command_run, "compare": command_compare, "skips": command_skips}[args.command](args)
 
 

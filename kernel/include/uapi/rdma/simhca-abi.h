@@ -7,11 +7,20 @@
 #define SIMHCA_ABI_USER_H
 
 #include <linux/types.h>
+#include <rdma/ib_user_ioctl_cmds.h>
 
 #define SIMHCA_ABI_VERSION	2
 
 /**
- * struct simhca_ibv_alloc_ucontext_resp - a new context
+ * enum simhca_query_context_attrs - what UVERBS_METHOD_QUERY_CONTEXT tells of this driver
+ * @SIMHCA_ATTR_QUERY_CONTEXT_RESP: &struct simhca_ibv_alloc_ucontext_resp of the context
+ */
+enum simhca_query_context_attrs {
+	SIMHCA_ATTR_QUERY_CONTEXT_RESP = (1U << UVERBS_ID_NS_SHIFT),
+};
+
+/**
+ * struct simhca_ibv_alloc_ucontext_resp - a context
  * @status_mmap_key: mmap offset of the status page, read only
  * @kick_mmap_key: mmap offset of the kick page, write
  * @max_inline: bytes

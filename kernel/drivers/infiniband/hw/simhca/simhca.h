@@ -590,6 +590,7 @@ int simhca_slot_alloc(struct simhca_uar_pool *pool, enum simhca_slot_type type,
 void simhca_slot_free(struct simhca_uar_pool *pool, enum simhca_slot_type type,
 		      struct simhca_slot *slot);
 int simhca_alloc_ucontext(struct ib_ucontext *ibucontext, struct ib_udata *udata);
+int simhca_query_ucontext(struct ib_ucontext *ibucontext, struct uverbs_attr_bundle *attrs);
 void simhca_dealloc_ucontext(struct ib_ucontext *ibucontext);
 void simhca_disassociate_ucontext(struct ib_ucontext *ibucontext);
 int simhca_mmap(struct ib_ucontext *ibucontext, struct vm_area_struct *vma);
@@ -685,6 +686,6 @@ void simhca_qp_event(struct simhca_dev *dev, u32 qpn, enum ib_event_type type);
 
 /* simhca_verbs.c */
 enum ib_mtu simhca_active_mtu(struct simhca_dev *dev);
-extern const struct ib_device_ops simhca_dev_ops;
+void simhca_set_ops(struct ib_device *ibdev);
 
 #endif /* SIMHCA_H */

@@ -237,7 +237,7 @@ static int simhca_register(struct simhca_dev *dev)
 	ibdev->dev.parent = &dev->pdev->dev;
 	strscpy(ibdev->node_desc, "simhca", sizeof(ibdev->node_desc));
 	addrconf_addr_eui48((u8 *)&ibdev->node_guid, dev->mac);
-	ib_set_device_ops(ibdev, &simhca_dev_ops);
+	simhca_set_ops(ibdev);
 
 	/* Pairs with a net device that is there already */
 	err = register_netdevice_notifier(&dev->netdev_nb);

@@ -240,11 +240,26 @@ void simhca_slot_free(struct simhca_uar_pool *pool, enum simhca_slot_type type,
 	mutex_unlock(&pool->lock);
 }
 
+static void simhca_ucontext_resp(struct simhca_ucontext *uctx,
+				 struct simhca_ibv_alloc_ucontext_resp *resp)
+{
+	const struct simhca_caps *caps = &to_sdev(uctx->ibucontext.device)->caps;
+
+	*resp = (struct simhca_ibv_alloc_ucontext_resp) {
+		.status_mmap_key = rdma_user_mmap_get_offset(uctx->status),
+		.kick_mmap_key = rdma_user_mmap_get_offset(uctx->kick),
+		.max_inline = caps->max_inline,
+		.max_sge = caps->max_sge,
+		.max_log_wr = caps->max_log_wr,
+		.max_log_cqe = caps->max_log_cqe,
+	};
+}
+
 int simhca_alloc_ucontext(struct ib_ucontext *ibucontext, struct ib_udata *udata)
 {
 	struct simhca_ucontext *uctx = to_suctx(ibucontext);
 	struct simhca_dev *dev = to_sdev(ibucontext->device);
-	struct simhca_ibv_alloc_ucontext_resp resp = {};
+	struct simhca_ibv_alloc_ucontext_resp resp;
 	int err;
 
 	simhca_uar_pool_init(&uctx->uars, dev, uctx);
@@ -266,12 +281,7 @@ int simhca_alloc_ucontext(struct ib_ucontext *ibucontext, struct ib_udata *udata
 		goto err_status;
 	}
 
-	resp.status_mmap_key = rdma_user_mmap_get_offset(uctx->status);
-	resp.kick_mmap_key = rdma_user_mmap_get_offset(uctx->kick);
-	resp.max_inline = dev->caps.max_inline;
-	resp.max_sge = dev->caps.max_sge;
-	resp.max_log_wr = dev->caps.max_log_wr;
-	resp.max_log_cqe = dev->caps.max_log_cqe;
+	simhca_ucontext_resp(uctx, &resp);
 	err = ib_respond_udata(udata, resp);
 	if (err)
 		goto err_kick;
@@ -286,6 +296,16 @@ err_out:
 	simhca_uar_pool_cleanup(&uctx->uars);
 	simhca_count(dev, SIMHCA_CNT_ALLOC_UCONTEXT_ERR);
 	return err;
+}
+
+/* For another who has the file of a context, and uses it as his own */
+int simhca_query_ucontext(struct ib_ucontext *ibucontext, struct uverbs_attr_bundle *attrs)
+{
+	struct simhca_ibv_alloc_ucontext_resp resp;
+
+	simhca_ucontext_resp(to_suctx(ibucontext), &resp);
+	return uverbs_copy_to_struct_or_zero(attrs, SIMHCA_ATTR_QUERY_CONTEXT_RESP, &resp,
+					     sizeof(resp));
 }
 
 void simhca_dealloc_ucontext(struct ib_ucontext *ibucontext)

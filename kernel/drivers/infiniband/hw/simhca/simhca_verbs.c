@@ -7,7 +7,9 @@
 #include <rdma/ib_cache.h>
 #include <rdma/ib_mad.h>
 #include <rdma/simhca-abi.h>
-#include <rdma/uverbs_ioctl.h>
+
+#define UVERBS_MODULE_NAME simhca
+#include <rdma/uverbs_named_ioctl.h>
 
 #include "simhca.h"
 
@@ -286,7 +288,19 @@ static int simhca_get_hw_stats(struct ib_device *ibdev, struct rdma_hw_stats *st
 	return ARRAY_SIZE(values);
 }
 
-const struct ib_device_ops simhca_dev_ops = {
+ADD_UVERBS_ATTRIBUTES_SIMPLE(simhca_query_context, UVERBS_OBJECT_DEVICE,
+			     UVERBS_METHOD_QUERY_CONTEXT,
+			     UVERBS_ATTR_PTR_OUT(SIMHCA_ATTR_QUERY_CONTEXT_RESP,
+						 UVERBS_ATTR_STRUCT(struct simhca_ibv_alloc_ucontext_resp,
+								    max_log_cqe),
+						 UA_MANDATORY));
+
+static const struct uapi_definition simhca_uapi_defs[] = {
+	UAPI_DEF_CHAIN_OBJ_TREE(UVERBS_OBJECT_DEVICE, &simhca_query_context),
+	{}
+};
+
+static const struct ib_device_ops simhca_dev_ops = {
 	.owner = THIS_MODULE,
 	/* A provider finds the device by its PCI ID */
 	.driver_id = RDMA_DRIVER_UNKNOWN,
@@ -341,6 +355,7 @@ const struct ib_device_ops simhca_dev_ops = {
 	.query_port = simhca_query_port,
 	.query_qp = simhca_query_qp,
 	.query_srq = simhca_query_srq,
+	.query_ucontext = simhca_query_ucontext,
 	.reg_user_mr = simhca_reg_user_mr,
 	.reg_user_mr_dmabuf = simhca_reg_user_mr_dmabuf,
 	.req_notify_cq = simhca_req_notify_cq,
@@ -355,3 +370,13 @@ const struct ib_device_ops simhca_dev_ops = {
 	INIT_RDMA_OBJ_SIZE(ib_srq, simhca_srq, ibsrq),
 	INIT_RDMA_OBJ_SIZE(ib_ucontext, simhca_ucontext, ibucontext),
 };
+
+/**
+ * simhca_set_ops - tell ib_core what the device can do
+ * @ibdev: not registered yet
+ */
+void simhca_set_ops(struct ib_device *ibdev)
+{
+	ibdev->driver_def = simhca_uapi_defs;
+	ib_set_device_ops(ibdev, &simhca_dev_ops);
+}
