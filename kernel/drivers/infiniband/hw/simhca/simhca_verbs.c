@@ -288,12 +288,13 @@ static int simhca_get_hw_stats(struct ib_device *ibdev, struct rdma_hw_stats *st
 	return ARRAY_SIZE(values);
 }
 
+#define SIMHCA_UCONTEXT_RESP \
+	UVERBS_ATTR_STRUCT(struct simhca_ibv_alloc_ucontext_resp, max_log_cqe)
+
 ADD_UVERBS_ATTRIBUTES_SIMPLE(simhca_query_context, UVERBS_OBJECT_DEVICE,
 			     UVERBS_METHOD_QUERY_CONTEXT,
 			     UVERBS_ATTR_PTR_OUT(SIMHCA_ATTR_QUERY_CONTEXT_RESP,
-						 UVERBS_ATTR_STRUCT(struct simhca_ibv_alloc_ucontext_resp,
-								    max_log_cqe),
-						 UA_MANDATORY));
+						 SIMHCA_UCONTEXT_RESP, UA_MANDATORY));
 
 static const struct uapi_definition simhca_uapi_defs[] = {
 	UAPI_DEF_CHAIN_OBJ_TREE(UVERBS_OBJECT_DEVICE, &simhca_query_context),
