@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
  * KUnit tests of simhca's verbs for kernel users: fast registration, invalidation from either side,
- * what each mistake ends in, and shared receive queues. They run on the first simhca of the machine, over two connected
- * queue pairs.
+ * what each mistake ends in, and shared receive queues. They run on the first simhca of the machine,
+ * over two connected queue pairs.
  */
 #include <kunit/test.h>
 #include <linux/delay.h>
