@@ -598,7 +598,7 @@ void simhca_mmap_free(struct rdma_user_mmap_entry *rdma_entry);
 
 /* simhca_kq.c */
 int simhca_ring_build(struct simhca_dev *dev, struct ib_umem *umem,
-		      const struct simhca_ring *ring, struct simhca_sgl *sgl,
+		      const struct simhca_ring *ring, u64 length, struct simhca_sgl *sgl,
 		      struct simhca_sgl_chunks *chunks);
 int simhca_kcq_init(struct simhca_dev *dev, struct simhca_kcq *kcq, u32 log_size);
 void simhca_kcq_cleanup(struct simhca_dev *dev, struct simhca_kcq *kcq);

@@ -100,7 +100,8 @@ static int simhca_create_cq_cmd(struct simhca_dev *dev, struct simhca_cq *cq, u3
 	struct simhca_sgl_chunks chunks;
 	int err;
 
-	err = simhca_ring_build(dev, cq->umem, &cq->kcq.ring, &create->ring, &chunks);
+	err = simhca_ring_build(dev, cq->umem, &cq->kcq.ring,
+				sizeof(struct simhca_cqe) << log_size, &create->ring, &chunks);
 	if (err)
 		return err;
 

@@ -71,24 +71,25 @@ static void simhca_ring_free(struct simhca_dev *dev, struct simhca_ring *ring)
 /**
  * simhca_ring_build - describe a ring, whoever it belongs to
  * @dev: the device
- * @umem: the ring of a process, or NULL
+ * @umem: the ring of a process, or NULL; may be longer
  * @ring: otherwise that of a kernel user
+ * @length: bytes
  * @sgl: filled in, for a command
  * @chunks: memory @sgl needs while the command is executed
  *
  * Return: 0 or an errno. Undone by simhca_sgl_free() after the command.
  */
 int simhca_ring_build(struct simhca_dev *dev, struct ib_umem *umem,
-		      const struct simhca_ring *ring, struct simhca_sgl *sgl,
+		      const struct simhca_ring *ring, u64 length, struct simhca_sgl *sgl,
 		      struct simhca_sgl_chunks *chunks)
 {
 	if (umem)
-		return simhca_sgl_build(dev, umem, umem->length, sgl, chunks);
+		return simhca_sgl_build(dev, umem, length, sgl, chunks);
 
 	*chunks = (struct simhca_sgl_chunks) {};
 	*sgl = (struct simhca_sgl) {
 		.addr = cpu_to_le64(ring->dma),
-		.length = cpu_to_le64(ring->size),
+		.length = cpu_to_le64(length),
 		.nsegs = cpu_to_le32(1),
 	};
 	return 0;

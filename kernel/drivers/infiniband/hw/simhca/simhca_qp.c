@@ -65,11 +65,15 @@ static int simhca_create_qp_cmd(struct simhca_dev *dev, struct simhca_qp *qp, st
 	struct simhca_sgl_chunks sq_chunks, rq_chunks = {};
 	int err;
 
-	err = simhca_ring_build(dev, qp->sq_umem, &qp->sq.ring, &create->sq, &sq_chunks);
+	err = simhca_ring_build(dev, qp->sq_umem, &qp->sq.ring,
+				BIT(req->sq_log_size + req->sq_log_stride), &create->sq,
+				&sq_chunks);
 	if (err)
 		return err;
 	if (qp->rq_umem || qp->rq.size) {
-		err = simhca_ring_build(dev, qp->rq_umem, &qp->rq.ring, &create->rq, &rq_chunks);
+		err = simhca_ring_build(dev, qp->rq_umem, &qp->rq.ring,
+					BIT(req->rq_log_size + req->rq_log_stride), &create->rq,
+					&rq_chunks);
 		if (err)
 			goto out_sq;
 		create->rq_log_size = req->rq_log_size;

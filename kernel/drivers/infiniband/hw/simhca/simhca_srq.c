@@ -50,7 +50,8 @@ static int simhca_create_srq_cmd(struct simhca_dev *dev, struct simhca_srq *srq,
 	struct simhca_sgl_chunks chunks;
 	int err;
 
-	err = simhca_ring_build(dev, srq->umem, &srq->wq.ring, &create->ring, &chunks);
+	err = simhca_ring_build(dev, srq->umem, &srq->wq.ring,
+				BIT(req->log_size + req->log_stride), &create->ring, &chunks);
 	if (err)
 		return err;
 
