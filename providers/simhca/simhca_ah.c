@@ -14,23 +14,20 @@
 struct ibv_ah *simhca_create_ah(struct ibv_pd *pd, struct ibv_ah_attr *attr)
 {
 	struct simhca_create_ah_resp resp = {};
-	struct ibv_ah_attr real_attr = *attr;
 	struct simhca_ah *ah;
 	int ret;
 
+	/* Connections may be made by LID (simhca_resolve_lid()), but a datagram has a GRH on RoCE. */
 	if (!attr->is_global) {
-		ret = simhca_resolve_lid(pd->context, attr, &real_attr);
-		if (ret) {
-			errno = ret;
-			return NULL;
-		}
+		errno = EINVAL;
+		return NULL;
 	}
 
 	ah = calloc(1, sizeof(*ah));
 	if (!ah)
 		return NULL;
 
-	ret = ibv_cmd_create_ah(pd, &ah->ibvah, &real_attr, &resp.ibv_resp,
+	ret = ibv_cmd_create_ah(pd, &ah->ibvah, attr, &resp.ibv_resp,
 				sizeof(resp));
 	if (ret) {
 		free(ah);
@@ -38,13 +35,13 @@ struct ibv_ah *simhca_create_ah(struct ibv_pd *pd, struct ibv_ah_attr *attr)
 		return NULL;
 	}
 
-	memcpy(ah->dest.dgid, real_attr.grh.dgid.raw, sizeof(ah->dest.dgid));
+	memcpy(ah->dest.dgid, attr->grh.dgid.raw, sizeof(ah->dest.dgid));
 	memcpy(ah->dest.dmac, resp.dmac, sizeof(ah->dest.dmac));
-	ah->dest.hop_limit = real_attr.grh.hop_limit;
-	ah->dest.tclass = real_attr.grh.traffic_class;
-	ah->dest.sgid_index = htole32(real_attr.grh.sgid_index);
-	ah->dest.flow_label = htole32(real_attr.grh.flow_label & 0xfffff);
-	ah->dest.sl = real_attr.sl;
+	ah->dest.hop_limit = attr->grh.hop_limit;
+	ah->dest.tclass = attr->grh.traffic_class;
+	ah->dest.sgid_index = htole32(attr->grh.sgid_index);
+	ah->dest.flow_label = htole32(attr->grh.flow_label & 0xfffff);
+	ah->dest.sl = attr->sl;
 
 	return &ah->ibvah;
 }
