@@ -109,10 +109,10 @@ static int simhca_qp_check_type(struct simhca_dev *dev, const struct ib_qp_init_
 		      uverbs_attr_is_valid(attrs, UVERBS_ATTR_CREATE_QP_SQ_BUF_UMEM) ||
 		      uverbs_attr_is_valid(attrs, UVERBS_ATTR_CREATE_QP_RQ_BUF_UMEM)))
 		return -EOPNOTSUPP;
-	/* What the kernel keeps for itself is not for processes; SRQs and UC are for them alone */
+	/* What the kernel keeps for itself is not for processes; UC is for them alone */
 	if ((attr->qp_type != IB_QPT_RC && attr->qp_type != IB_QPT_UD &&
 	     attr->qp_type != (udata ? IB_QPT_UC : IB_QPT_GSI)) ||
-	    (attr->srq && !udata) || attr->create_flags || attr->rwq_ind_tbl) {
+	    attr->create_flags || attr->rwq_ind_tbl) {
 		ibdev_dbg(&dev->ibdev, "QP: type %u, flags %#x are not supported\n",
 			  attr->qp_type, attr->create_flags);
 		return -EOPNOTSUPP;
@@ -222,13 +222,8 @@ static int simhca_qp_init_user(struct simhca_dev *dev, struct simhca_qp *qp,
 	if (err)
 		return err;
 
-	/* What it receives into is not its own */
-	if (attr->srq) {
-		attr->cap.max_recv_wr = 0;
-		attr->cap.max_recv_sge = 0;
-		if (req->rq_va)
-			return -EINVAL;
-	}
+	if (attr->srq && req->rq_va)
+		return -EINVAL;
 	err = simhca_qp_check_rings(dev, &attr->cap, req);
 	if (err)
 		return err;
@@ -297,6 +292,11 @@ int simhca_create_qp(struct ib_qp *ibqp, struct ib_qp_init_attr *attr, struct ib
 	if (err)
 		goto err_out;
 
+	/* What it receives into is not its own */
+	if (attr->srq) {
+		attr->cap.max_recv_wr = 0;
+		attr->cap.max_recv_sge = 0;
+	}
 	err = udata ? simhca_qp_init_user(dev, qp, attr, udata, &req) :
 		      simhca_qp_init_kernel(dev, qp, attr, &req);
 	if (err)
