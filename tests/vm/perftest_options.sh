@@ -1,5 +1,5 @@
 #!/bin/bash
-# The options of Debian's perftest that an RC-only HCA can do, over device memory, and ibv_rc_pingpong.
+# The options of Debian's perftest that RC queue pairs can do, over device memory, and ibv_rc_pingpong.
 . "$(dirname "$0")/lib.sh"
 
 # A command of perftest a line. What each tool does without options is in perftest.sh.
