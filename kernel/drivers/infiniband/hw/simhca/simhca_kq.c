@@ -315,18 +315,19 @@ static void simhca_set_reg(struct simhca_sq_wqe *wqe, const struct ib_reg_wr *wr
 	};
 }
 
-/* The fields of the head that depend on the operation. A new operation has its case here. */
+/*
+ * The fields of the head that depend on the operation. Those that a UD QP does not know are for the
+ * device to refuse: ib_drain_qp() posts one to be flushed.
+ */
 static int simhca_set_operation(struct simhca_qp *qp, struct simhca_sq_wqe *wqe,
 				const struct ib_send_wr *wr)
 {
-	bool ud = qp->ibqp.qp_type != IB_QPT_RC;
-
 	switch (wr->opcode) {
 	case IB_WR_SEND_WITH_IMM:
 		wqe->imm_data = wr->ex.imm_data;
 		fallthrough;
 	case IB_WR_SEND:
-		if (ud)
+		if (qp->ibqp.qp_type != IB_QPT_RC)
 			simhca_set_ud_dest(&wqe->ud, ud_wr(wr));
 		return 0;
 
@@ -337,7 +338,7 @@ static int simhca_set_operation(struct simhca_qp *qp, struct simhca_sq_wqe *wqe,
 	case IB_WR_RDMA_READ:
 		wqe->remote_addr = cpu_to_le64(rdma_wr(wr)->remote_addr);
 		wqe->rkey = cpu_to_le32(rdma_wr(wr)->rkey);
-		return ud ? -EINVAL : 0;
+		return 0;
 
 	case IB_WR_ATOMIC_CMP_AND_SWP:
 		wqe->swap = cpu_to_le64(atomic_wr(wr)->swap);
@@ -346,16 +347,16 @@ static int simhca_set_operation(struct simhca_qp *qp, struct simhca_sq_wqe *wqe,
 		wqe->compare_add = cpu_to_le64(atomic_wr(wr)->compare_add);
 		wqe->remote_addr = cpu_to_le64(atomic_wr(wr)->remote_addr);
 		wqe->rkey = cpu_to_le32(atomic_wr(wr)->rkey);
-		return ud ? -EINVAL : 0;
+		return 0;
 
 	case IB_WR_SEND_WITH_INV:
 	case IB_WR_LOCAL_INV:
 		wqe->rkey = cpu_to_le32(wr->ex.invalidate_rkey);
-		return ud ? -EINVAL : 0;
+		return 0;
 
 	case IB_WR_REG_MR:
 		simhca_set_reg(wqe, reg_wr(wr));
-		return ud || wr->num_sge || wr->send_flags & IB_SEND_INLINE ? -EINVAL : 0;
+		return wr->num_sge || wr->send_flags & IB_SEND_INLINE ? -EINVAL : 0;
 
 	default:
 		return -EINVAL;
