@@ -245,9 +245,9 @@ static void *simhca_kwq_entry(const struct simhca_kwq *wq)
 	return wq->ring.buf + ((size_t)(wq->head & (wq->size - 1)) << wq->log_stride);
 }
 
-/* Pairs with the release in simhca_kwq_complete(): what is overwritten is not looked at any more */
 static bool simhca_kwq_full(const struct simhca_kwq *wq)
 {
+	/* Pairs with simhca_kwq_complete(): what is overwritten is not looked at any more */
 	return wq->head - smp_load_acquire(&wq->tail) >= wq->size;
 }
 
@@ -603,9 +603,9 @@ static void simhca_store_ci(const struct simhca_cq *cq)
 	writel(cq->kcq.ci, simhca_cq_db(cq) + offsetof(struct simhca_cq_db, ci));
 }
 
-/* The entry, and the unsignaled ones before it, may be overwritten from here on */
 static void simhca_kwq_complete(struct simhca_kwq *wq, u32 index)
 {
+	/* From here on the entry, and the unsignaled ones before it, may be overwritten */
 	smp_store_release(&wq->tail, index + 1);
 }
 
