@@ -23,9 +23,9 @@ ends() {
 # The kernel has none of that type.
 ud_qp_of_process() { [[ $(rdma resource show qp link "$HCA") == *"type UD"* ]]; }
 
-both_ends ibv_ud_pingpong
+both_ends ibv_ud_pingpong -g 1
 both_ends ibv_ud_pingpong -g 1 -e
-both_ends ibv_ud_pingpong -s 1 -n 100
+both_ends ibv_ud_pingpong -g 1 -s 1 -n 100
 both_ends ib_send_bw -c UD -F -n 1000
 both_ends ib_send_bw -c UD -F -n 1000 -s 64 -e
 both_ends ib_send_lat -c UD -F -n 1000
