@@ -328,10 +328,10 @@ def qemu_argv(args, dirs, accel, vram, sockets, number, wire):
     argv += ["-object", f"memory-backend-file,id=vram0,mem-path={vram},size={args.vram},share=on"]
     device(driver="ivshmem-plain", id="vram", memdev="vram0", **places[0])
     if args.hcas:
-        # A hub with one port takes no packets: the transmit queue would time out.
-        argv += ["-netdev", "user,id=sink,restrict=on,ipv6=off", "-netdev", "hubport,id=sinkport,hubid=0,netdev=sink"]
-        if wire:
-            argv += wire_argv(number, wire)
+        # A hub with one port takes no packets: the transmit queue would time out. With a wire it has another one, and
+        # must not have this: it answers connections to anybody with a reset.
+        argv += wire_argv(number, wire) if wire else [
+            "-netdev", "user,id=sink,restrict=on,ipv6=off", "-netdev", "hubport,id=sinkport,hubid=0,netdev=sink"]
     for i in range(args.hcas):
         # The network device of the same MAC gives the HCA its GIDs; a hub is all it is wired to.
         argv += ["-netdev", f"hubport,id=net{i},hubid=0"]
