@@ -116,9 +116,9 @@ static void test_bad_create_mr(void **state)
 	BAD(good, create_mr.key, SIMHCA_MAX_MRS << 8, SIMHCA_CMD_EINVAL);
 	BAD(good, create_mr.pdn, 0, SIMHCA_CMD_EINVAL);
 	BAD(good, create_mr.pdn, SIMHCA_MAX_PDS, SIMHCA_CMD_EINVAL);
-	BAD(good, create_mr.access, 0x10, SIMHCA_CMD_EINVAL);
+	BAD(good, create_mr.access, 0x20, SIMHCA_CMD_EINVAL);
 	BAD(good, create_mr.access, SIMHCA_ACCESS_REMOTE_WRITE, SIMHCA_CMD_EINVAL);
-	BAD(good, create_mr.flags, 2, SIMHCA_CMD_EOPNOTSUPP);
+	BAD(good, create_mr.flags, 4, SIMHCA_CMD_EOPNOTSUPP);
 	BAD(good, create_mr.length, 0, SIMHCA_CMD_EINVAL);
 	BAD(good, create_mr.length, 9999, SIMHCA_CMD_EINVAL);
 	BAD(good, create_mr.sgl.nsegs, 0, SIMHCA_CMD_EINVAL);
@@ -255,8 +255,8 @@ static void test_bad_create_qp(void **state)
 	good.payload.create_qp.rq = guest_sgl(guest_alloc(g, 4096, 4096), 128);
 	BAD(good, create_qp.qpn, 1, SIMHCA_CMD_EINVAL);
 	BAD(good, create_qp.qpn, SIMHCA_MAX_QPS, SIMHCA_CMD_EINVAL);
-	BAD(good, create_qp.type, 3, SIMHCA_CMD_EOPNOTSUPP);
-	BAD(good, create_qp.srqn, 1, SIMHCA_CMD_EOPNOTSUPP);
+	BAD(good, create_qp.type, 5, SIMHCA_CMD_EOPNOTSUPP);
+	BAD(good, create_qp.srqn, 1, SIMHCA_CMD_ENOENT);
 	BAD(good, create_qp.pdn, 0, SIMHCA_CMD_EINVAL);
 	BAD(good, create_qp.send_cqn, 9, SIMHCA_CMD_ENOENT);
 	BAD(good, create_qp.recv_cqn, UINT32_MAX, SIMHCA_CMD_ENOENT);

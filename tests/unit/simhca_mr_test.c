@@ -139,7 +139,7 @@ static void test_rereg(void **state)
 	BAD(good, key, VICTIM + 1, SIMHCA_CMD_ENOENT);
 	BAD(good, pdn, 0, SIMHCA_CMD_EINVAL);
 	BAD(good, pdn, SIMHCA_MAX_PDS, SIMHCA_CMD_EINVAL);
-	BAD(good, access, 0x10, SIMHCA_CMD_EINVAL);
+	BAD(good, access, 0x20, SIMHCA_CMD_EINVAL);
 	BAD(good, access, SIMHCA_ACCESS_REMOTE_WRITE, SIMHCA_CMD_EINVAL);
 	BAD(good, mask, 0, SIMHCA_CMD_EINVAL);
 	BAD(good, mask, 0xf, SIMHCA_CMD_EINVAL);
