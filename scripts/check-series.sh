@@ -1,7 +1,7 @@
 #!/bin/bash
 # check-series.sh [--no-build]: is the kernel series fit to send? Called by "./run check-series" in the root.
-# Builds after every patch, then checkpatch --strict, sparse and kernel-doc on all that is new. The tree is one of its own, mounted
-# where the usual one is: with the same paths ccache knows what was compiled before.
+# Builds after every patch, then checkpatch --strict, sparse and kernel-doc on all that is new. The tree is one of its
+# own, mounted where the usual one is: with the same paths ccache knows what was compiled before.
 # A patch is built again only when it, one before it or the overlay changed.
 set -euo pipefail
 

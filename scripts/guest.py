@@ -492,8 +492,9 @@ class DeviceProcess:
         if not os.path.exists(self.args.simhcad):
             raise Failure(EXIT_SETUP, f"no device process {shown(self.args.simhcad)}")
         argv = [self.args.simhcad]
+        limit = "" if self.args.max_mr is None else f",max-mr={self.args.max_mr}"
         for path, address in hcas:
-            argv += ["--hca", f"socket={path},mac={address}" + (f",max-mr={self.args.max_mr}" if self.args.max_mr else "")]
+            argv += ["--hca", f"socket={path},mac={address}{limit}"]
         self.process = spawn(argv, self.log)
         deadline = time.monotonic() + 10
         while not all(os.path.exists(path) for path, _ in hcas) or b"ready" not in open(self.log, "rb").read():

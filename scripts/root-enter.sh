@@ -26,6 +26,7 @@ fi
 
 exec env -i HOME=/root LC_ALL=C.UTF-8 TERM="${TERM:-dumb}" PATH=/usr/lib/ccache:/usr/sbin:/usr/bin:/sbin:/bin \
 	P2P_HOST_TOP="$P2P_TOP" ${P2P_OUT:+P2P_OUT="$P2P_OUT"} ${CI:+CI="$CI"} "${keep[@]}" \
-	CCACHE_DIR=/cache/ccache CCACHE_MAXSIZE=10G CCACHE_NOHASHDIR=1 CCACHE_DEPEND=1 CCACHE_SLOPPINESS=time_macros,include_file_mtime,include_file_ctime \
+	CCACHE_DIR=/cache/ccache CCACHE_MAXSIZE=10G CCACHE_NOHASHDIR=1 CCACHE_DEPEND=1 \
+	CCACHE_SLOPPINESS=time_macros,include_file_mtime,include_file_ctime \
 	KBUILD_BUILD_TIMESTAMP='Thu Jan  1 00:00:00 UTC 2026' KBUILD_BUILD_USER=p2p KBUILD_BUILD_HOST=mr \
 	chroot "$root" sh -c 'cd /src && exec "$@"' sh "$@"

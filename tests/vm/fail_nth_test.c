@@ -140,12 +140,6 @@ static bool nth_disarm(int fd)
 	return !atoi(text);
 }
 
-/* Can the HCA fence a key? Otherwise it is the IOMMU that stops it (simhca.revoke=none). */
-static bool has_hook(void)
-{
-	return file_says("/sys/module/simhca/parameters/revoke", "hook");
-}
-
 /* ---- memory -------------------------------------------------------------------------------- */
 
 static int vram_write(const char *file, const char *text)
@@ -161,7 +155,7 @@ static int simgpu_make(struct device *dev)
 {
 	struct simgpu_create create = {
 		.size = SLOTS * LEN, .frag_size = 2 * PAGE, .flags = SIMGPU_DESCENDING,
-		.importers = has_hook() ? SIMGPU_REVOCABLE : SIMGPU_REVOCABLE_OR_IOVA,
+		.importers = hca_has_hook() ? SIMGPU_REVOCABLE : SIMGPU_REVOCABLE_OR_IOVA,
 	};
 	struct simgpu_handle export = {};
 
@@ -576,7 +570,7 @@ TEST_F_TIMEOUT(nth, rereg_rights, 600)
 /* Has the HCA no access, without a look by the CPU, for which there is nothing any more either? */
 static bool fenced(FIXTURE_DATA(nth) *self, const struct buffer *buf, struct ibv_mr *mr)
 {
-	int want = has_hook() ? IBV_WC_REM_ACCESS_ERR : IBV_WC_REM_OP_ERR;
+	int want = hca_has_hook() ? IBV_WC_REM_ACCESS_ERR : IBV_WC_REM_OP_ERR;
 
 	return rc_pair_rdma(&self->pair, IBV_WR_RDMA_WRITE, self->host, self->host_mr->lkey, 8,
 			    buf->addr, mr->rkey) == want &&

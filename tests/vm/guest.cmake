@@ -4,9 +4,9 @@
 # p2p_guest_test(NAME name COMMAND program args... [FULL | LEAKS] [OPTIONS run-guest-options...] [AFTER target]
 #	[TIMEOUT seconds])
 # COMMAND runs in a fresh guest with the debug kernel; with FULL with the full one, where memory errors are seen and
-# allocations can be made to fail, and with LEAKS lost memory, too, as do all tests below "./run test --full". A bad line in
-# the kernel log fails the test. AFTER, a target, is called on the host with the test's folder, where vram0 still is. A skipped test
-# (status 4) fails: every test must run.
+# allocations can be made to fail, and with LEAKS lost memory, too, as do all tests below "./run test --full". A bad
+# line in the kernel log fails the test. AFTER, a target, is called on the host with the test's folder, where vram0 still
+# is. A skipped test (status 4) fails: every test must run.
 function(p2p_guest_test)
 	cmake_parse_arguments(PARSE_ARGV 0 T "FULL;LEAKS" "NAME;AFTER;TIMEOUT" "OPTIONS;COMMAND")
 	if(T_LEAKS)

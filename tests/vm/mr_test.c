@@ -24,7 +24,6 @@
 #include "rc_pair.h"
 #include "sizes.h"
 
-
 /* Every test has a window of the device memory of its own. */
 #define WINDOW (4 * MIB)
 enum window { W_UNALIGNED, W_WHOLE, W_ADJACENT, W_RIGHTS, W_PLACES, W_MUNMAP, W_MEMLOCK, W_MPROTECT,

@@ -6,7 +6,6 @@
  * P2P_ROUTE is the route that the query must tell: "bus", "bridge" or "none".
  */
 #define _GNU_SOURCE
-#include "file.h"
 #include "p2p_query.h"
 
 #include <errno.h>
@@ -17,6 +16,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "file.h"
 #include "holds.h"
 #include "kselftest_harness.h"
 #include "rc_pair.h"
@@ -24,7 +24,6 @@
 
 #define RW (PROT_READ | PROT_WRITE)
 #define TRACING "/sys/kernel/tracing/"
-#define REVOKE "/sys/module/simhca/parameters/revoke"
 
 #define REASON(name) IB_UVERBS_P2P_REASON_##name
 
@@ -65,7 +64,7 @@ FIXTURE_SETUP(query)
 	ASSERT_NE(MAP_FAILED, self->dev);
 	self->host = mmap(NULL, MIB, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, self->host);
-	fd = open(REVOKE, O_RDONLY);
+	fd = open(HCA_REVOKE, O_RDONLY);
 	ASSERT_GE(fd, 0);
 	ASSERT_GT(read(fd, revoke, sizeof(revoke) - 1), 0);
 	close(fd);
@@ -289,10 +288,10 @@ TEST_F(query, not_revocable)
 	EXPECT_ANSWER(REASON(NOT_REVOCABLE), EOPNOTSUPP, self->dev, MIB, RC_PAIR_ALL);
 	EXPECT_OWNER(getenv("VRAM_BDF"), getenv("P2P_ROUTE"));
 	EXPECT_FALSE(have(self, IB_UVERBS_P2P_REVOCABLE));
-	ASSERT_EQ(0, write_file(REVOKE, "hook"));
+	ASSERT_EQ(0, write_file(HCA_REVOKE, "hook"));
 	EXPECT_ANSWER(REASON(NONE), 0, self->dev, MIB, RC_PAIR_ALL);
 	EXPECT_TRUE(have(self, IB_UVERBS_P2P_REVOCABLE));
-	ASSERT_EQ(0, write_file(REVOKE, "none"));
+	ASSERT_EQ(0, write_file(HCA_REVOKE, "none"));
 }
 
 TEST_F(query, wrong_questions)

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+#include "file.h"
 #include "rc_pair.h"
 
 #include <errno.h>
@@ -45,6 +46,11 @@ static int rc_gid_entry(struct ibv_context *ctx, struct ibv_gid_entry *gid)
 		}
 	}
 	return ret;
+}
+
+bool hca_has_hook(void)
+{
+	return file_says(HCA_REVOKE, "hook");
 }
 
 int rc_gid(struct ibv_context *ctx, union ibv_gid *gid)

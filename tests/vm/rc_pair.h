@@ -25,6 +25,12 @@ struct rc_pair {
 /* Opens the RDMA device @name, or $HCA when it is NULL; NULL with errno. */
 struct ibv_context *hca_open(const char *name);
 
+/* What simhca's driver does when memory is taken back: "hook" or "none" */
+#define HCA_REVOKE "/sys/module/simhca/parameters/revoke"
+
+/* Does it fence keys? Otherwise it is the IOMMU that stops the HCA. */
+bool hca_has_hook(void);
+
 /* The GID of the HCA for RoCE v2 over IPv4. */
 int rc_gid(struct ibv_context *ctx, union ibv_gid *gid);
 

@@ -325,12 +325,6 @@ static int wait_usable(void)
 	return ret;
 }
 
-/* Can the driver of the HCA fence a key, as far as it was told? */
-static bool has_hook(void)
-{
-	return file_says("/sys/module/simhca/parameters/revoke", "hook");
-}
-
 /* Gives the device to simgpu, and has a buffer of all three parts made, in pieces. */
 static int simgpu_open(struct simgpu_create *buf)
 {
@@ -338,7 +332,7 @@ static int simgpu_open(struct simgpu_create *buf)
 
 	*buf = (struct simgpu_create){
 		.size = 3 * PART, .frag_size = 64 * KIB, .flags = SIMGPU_DESCENDING,
-		.importers = has_hook() ? SIMGPU_REVOCABLE : SIMGPU_REVOCABLE_OR_IOVA,
+		.importers = hca_has_hook() ? SIMGPU_REVOCABLE : SIMGPU_REVOCABLE_OR_IOVA,
 	};
 	ret = write_device(exporter_bdf(), "driver_override", "simgpu") ?:
 	      write_file("/sys/bus/pci/drivers_probe", exporter_bdf());
@@ -389,7 +383,7 @@ FIXTURE_TEARDOWN(revoke)
 static void revoked_status(enum ibv_wc_status *local, enum ibv_wc_status *remote,
 			   enum ibv_event_type *event)
 {
-	bool hook = has_hook();
+	bool hook = hca_has_hook();
 
 	*local = IBV_WC_LOC_PROT_ERR;
 	/* To the responder, an address the IOMMU does not translate is no bad key. */

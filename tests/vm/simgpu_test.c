@@ -184,7 +184,7 @@ FIXTURE_SETUP(simgpu)
 	self->host_mr = ibv_reg_mr(self->pair.pd, self->host, STAGING, RC_PAIR_ALL);
 	ASSERT_NE(NULL, self->host_mr);
 
-	self->hook = file_says("/sys/module/simhca/parameters/revoke", "hook");
+	self->hook = hca_has_hook();
 	snprintf(path, sizeof(path), "/sys/class/infiniband/%s/device/iommu_group/type",
 		 getenv("HCA"));
 	self->iova = file_says(path, "DMA");

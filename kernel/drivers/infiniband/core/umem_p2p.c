@@ -340,6 +340,7 @@ static struct ib_umem_p2p *umem_p2p_get_mixed(const struct umem_p2p_req *req,
 		ret = umem_p2p_next_run(req, start, &next);
 		if (ret < 0)
 			goto err_free;
+		/* Somebody is changing the mappings. */
 		if (i == p2p->nr_pieces) {
 			ret = -EFAULT;
 			goto err_free;
@@ -362,7 +363,7 @@ static struct ib_umem_p2p *umem_p2p_get_mixed(const struct umem_p2p_req *req,
 		p2p->pieces[i] = piece;
 	}
 
-	/* As above, when somebody is changing the mappings. */
+	/* As they may have left it without what the umem is for. */
 	if (i != p2p->nr_pieces || !umem_p2p_first_table(p2p)) {
 		ret = -EFAULT;
 		goto err_free;
