@@ -52,7 +52,7 @@ build_project() {
 	step_if "project-$1" "$hash" "building device process and tests ($1)" project_build "$1"
 }
 
-# What a guest needs; $1: guest, debug or full, the kernel.
+# What a guest needs; $1: guest or debug, the kernel.
 build_for_guest() {
 	kernel_source
 	"kernel_build_$1"
@@ -63,6 +63,5 @@ build_for_guest() {
 build_all() {
 	build_for_guest guest
 	kernel_build_debug
-	kernel_build_full
 	build_project sanitize
 }

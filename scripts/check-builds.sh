@@ -40,11 +40,13 @@ check_modules() {
 
 # check_exports: what the modules use of vmlinux.o is exported there.
 check_exports() {
-	local used symbols
+	local used symbols missing
 	used=$(cd "$providers" && providers_modules | xargs nm --undefined-only --no-sort | awk '/ U / { print $2 }' | sort -u)
 	symbols=$(nm "$providers/vmlinux.o")
-	! comm -12 <(awk '$2 ~ /[A-Z]/ && NF == 3 { print $3 }' <<<"$symbols" | sort -u) <(echo "$used") |
-		comm -23 - <(sed -nE 's/.* __export_symbol_//p' <<<"$symbols" | sort -u) | sed 's/^/not exported: /' | grep .
+	missing=$(comm -12 <(awk '$2 ~ /[A-Z]/ && NF == 3 { print $3 }' <<<"$symbols" | sort -u) <(echo "$used") |
+		comm -23 - <(sed -nE 's/.* __export_symbol_//p' <<<"$symbols" | sort -u) | sed 's/^/not exported: /')
+	echo "$missing"
+	[[ -z $missing ]]
 }
 
 # What the series changes is built in, and the modules, but not the kernel around them nor the network drivers below them:

@@ -113,22 +113,9 @@ sparse_report() {
 		"$output.log" | sort -u >"$output"
 }
 
-# New files must be clean; changed ones must have no warning that they had not before.
-check_sparse() {
-	local new=() touched=()
-	mapfile -t new < <(kernel_overlay_files | objects_of)
-	mapfile -t touched < <(printf '%s\n' "$@" | kernel_patched_files | objects_of)
-	prepare
-	sparse_report "$reports/sparse.base" "${touched[@]}"
-	prepare "$@"
-	sparse_report "$reports/sparse" "${touched[@]}" "${new[@]}"
-	comm -13 "$reports/sparse.base" "$reports/sparse" >"$reports/sparse.new"
-	cat "$reports/sparse.new"
-	echo "sparse: ${#new[@]} new and ${#touched[@]} changed files"
-	[[ ! -s $reports/sparse.new ]]
-}
-
 # ---- kernel-doc --------------------------------------------------------------------------------------------
+
+sources_of() { grep '\.[ch]$'; }
 
 # kernel_doc_report OUTPUT FILE...: what kernel-doc says of these, without line numbers, sorted.
 kernel_doc_report() {
@@ -138,18 +125,23 @@ kernel_doc_report() {
 		sed -E 's/^([A-Za-z]+: [^:]+):[0-9]+/\1/' | sort -u >"$output"
 }
 
-# New files must be clean; changed ones must have no warning that they had not before.
-check_kernel_doc() {
-	local new=() touched=()
-	mapfile -t new < <(kernel_overlay_files | grep '\.[ch]$')
-	mapfile -t touched < <(printf '%s\n' "$@" | kernel_patched_files | grep '\.[ch]$')
+# ---- what is new of what they say --------------------------------------------------------------------------
+
+# check_reports NAME FILTER REPORT PATCH...: REPORT on what FILTER makes of the files' names. New files must be clean;
+# changed ones must have no warning that they had not before.
+check_reports() {
+	local name=$1 filter=$2 report=$3 new=() touched=()
+	shift 3
+	mapfile -t new < <(kernel_overlay_files | "$filter")
+	mapfile -t touched < <(printf '%s\n' "$@" | kernel_patched_files | "$filter")
 	prepare
-	kernel_doc_report "$reports/kernel-doc.base" "${touched[@]}"
+	"$report" "$reports/$name.base" "${touched[@]}"
 	prepare "$@"
-	kernel_doc_report "$reports/kernel-doc" "${touched[@]}" "${new[@]}"
-	comm -13 "$reports/kernel-doc.base" "$reports/kernel-doc" >"$reports/kernel-doc.new"
-	cat "$reports/kernel-doc.new"
-	[[ ! -s $reports/kernel-doc.new ]]
+	"$report" "$reports/$name" "${touched[@]}" "${new[@]}"
+	comm -13 "$reports/$name.base" "$reports/$name" >"$reports/$name.new"
+	cat "$reports/$name.new"
+	echo "$name: ${#new[@]} new and ${#touched[@]} changed files"
+	[[ ! -s $reports/$name.new ]]
 }
 
 # ---- all of it ---------------------------------------------------------------------------------------------
@@ -165,8 +157,9 @@ main() {
 	if ((build)); then build_every_patch "${patches[@]}"; fi
 	step series-prepare "the whole series" prepare_all "${patches[@]}"
 	step series-checkpatch "checkpatch --strict" check_checkpatch "${patches[@]}"
-	step series-sparse "sparse" check_sparse "${patches[@]}"
-	step series-kernel-doc "kernel-doc" check_kernel_doc "${patches[@]}"
+	step series-sparse "sparse" check_reports sparse objects_of sparse_report "${patches[@]}"
+	step series-kernel-doc "kernel-doc" \
+		check_reports kernel-doc sources_of kernel_doc_report "${patches[@]}"
 	if ((build)); then
 		say "check-series: ${#patches[@]} patches: each builds; checkpatch, sparse and kernel-doc are clean"
 	else

@@ -130,10 +130,10 @@ def parse_args(argv):
     p.add_argument("--hcas", metavar="N", type=int, default=1, help="simulated HCAs of a guest, simhca0.. (default 1)")
     p.add_argument("--max-mr", metavar="N", type=int, help="memory regions that an HCA can have (default 1048575)")
     p.add_argument("--no-p2p", action="store_true", help="boot with the feature switched off (ib_core.umem_p2p=0 p2pdma_buf.importers=off)")
-    p.add_argument("--debug", action="store_true", help="kernel with lockdep, DMA-API debug and the KUnit suites")
-    p.add_argument("--full", action="store_true", help="kernel that also has KASAN, UBSAN and fault injection; slower")
+    p.add_argument("--debug", action="store_true",
+                   help="kernel with lockdep, KASAN, UBSAN, DMA-API debug, fault injection and the KUnit suites")
     p.add_argument("--leaks", action="store_true",
-                   help="--full with kmemleak, which looks for lost memory at the end; slower still")
+                   help="--debug, and kmemleak looks for lost memory at the end; slower")
     p.add_argument("--check-log", action="store_true",
                    help="fail when the guest's kernel log has a WARN, BUG, lockdep or DMA-API line, or lost memory")
     p.add_argument("--timeout", metavar="S", type=float, default=300,
@@ -159,11 +159,11 @@ def parse_args(argv):
         args.cmd, _, args.peer_cmd = partition(cmd, "--")
         if not args.cmd or not args.peer_cmd:
             p.error("a command for each of the two guests: -- A-CMD... -- B-CMD...")
-    # Below "./run test --full": every test with the kernel that sees most, which takes its time.
+    # Below "./run test --full": every test looks for lost memory, which takes its time.
     if args.debug and os.environ.get("P2P_FULL"):
         args.leaks, args.timeout = True, args.timeout * FULL_TIMEOUT_FACTOR
-    args.full |= args.leaks
-    name = "full" if args.full else "debug" if args.debug else "guest"
+    args.debug |= args.leaks
+    name = "debug" if args.debug else "guest"
     args.kernel = args.kernel or f"{REPO}/build/kernel/{name}/arch/x86/boot/bzImage"
     args.out = os.path.abspath(args.out)
     return args

@@ -4,7 +4,7 @@
  * nth allocation of the kernel failing: n = 1, 2, ... until nothing is left that could fail.
  *
  * What fails says so, leaves everything as it was, and works when it is tried again. Needs the
- * kernel of ./run guest --full; with --leaks that also looks for what was lost.
+ * kernel of ./run guest --debug; with --leaks that also looks for what was lost.
  */
 #define _GNU_SOURCE
 #include "p2p_query.h"

@@ -1,21 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 # How a test that runs in a guest is declared.
 
-# p2p_guest_test(NAME name COMMAND program args... [FULL | LEAKS] [OPTIONS run-guest-options...] [AFTER target]
+# p2p_guest_test(NAME name COMMAND program args... [LEAKS] [OPTIONS run-guest-options...] [AFTER target]
 #	[TIMEOUT seconds])
-# COMMAND runs in a fresh guest with the debug kernel; with FULL with the full one, where memory errors are seen and
-# allocations can be made to fail, and with LEAKS lost memory, too, as do all tests below "./run test --full". A bad
-# line in the kernel log fails the test. AFTER, a target, is called on the host with the test's folder, where vram0 still
-# is. A skipped test (status 4) fails: every test must run.
+# COMMAND runs in a fresh guest with the debug kernel; with LEAKS that looks for lost memory at the end, as all do below
+# "./run test --full". A bad line in the kernel log fails the test. AFTER, a target, is called on the host with the test's
+# folder, where vram0 still is. A skipped test (status 4) fails: every test must run.
 function(p2p_guest_test)
-	cmake_parse_arguments(PARSE_ARGV 0 T "FULL;LEAKS" "NAME;AFTER;TIMEOUT" "OPTIONS;COMMAND")
+	cmake_parse_arguments(PARSE_ARGV 0 T "LEAKS" "NAME;AFTER;TIMEOUT" "OPTIONS;COMMAND")
 	if(T_LEAKS)
 		list(APPEND T_OPTIONS --leaks)
-	elseif(T_FULL)
-		list(APPEND T_OPTIONS --full)
-	endif()
-	if((T_LEAKS OR T_FULL) AND NOT T_TIMEOUT)
-		set(T_TIMEOUT 900)
+		if(NOT T_TIMEOUT)
+			set(T_TIMEOUT 900)
+		endif()
 	endif()
 	p2p_guest_test_command(command ${T_NAME} "${T_TIMEOUT}")
 	if(T_AFTER)
