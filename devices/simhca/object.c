@@ -125,7 +125,13 @@ uint16_t obj_destroy_eq(struct simhca_dev *dev, uint32_t eqn)
 	return SIMHCA_CMD_OK;
 }
 
-/* ---- memory regions ---- */
+/* ---- memory regions and windows ---- */
+
+/* What SIMHCA_CMD_QUERY_DEV has told is what there is. */
+static bool key_index_ok(const struct simhca_dev *dev, uint32_t key)
+{
+	return key >> SIMHCA_KEY_INDEX_SHIFT <= dev->max_mr;
+}
 
 static uint16_t obj_create_fast_mr(struct simhca_dev *dev, const struct simhca_cmd_create_mr *cmd)
 {
@@ -146,6 +152,8 @@ uint16_t obj_create_mr(struct simhca_dev *dev, const struct simhca_cmd_create_mr
 	struct sgtab sg;
 	int ret = 0;
 
+	if (!key_index_ok(dev, le32toh(cmd->key)))
+		return SIMHCA_CMD_EINVAL;
 	if (flags == SIMHCA_MR_FAST)
 		return obj_create_fast_mr(dev, cmd);
 	if (flags & ~SIMHCA_MR_DMA)
@@ -192,6 +200,8 @@ uint16_t obj_create_mw(struct simhca_dev *dev, const struct simhca_cmd_create_mw
 {
 	enum engine_key_type type;
 
+	if (!key_index_ok(dev, le32toh(cmd->key)))
+		return SIMHCA_CMD_EINVAL;
 	switch (le32toh(cmd->type)) {
 	case SIMHCA_MW_TYPE_1:
 		type = ENGINE_KEY_MW_1;

@@ -55,7 +55,7 @@ void poller_wake(struct poller *poller);
 struct simhca_dev *simhca_dev_create(struct poller *poller, const char *name,
 				     const uint8_t mac[6], simhca_log_fn log);
 
-/* Tells the driver that there can be so many MRs, 1 to SIMHCA_MAX_MRS - 1. Before it listens. */
+/* There can be so many MRs and windows, 1 to SIMHCA_MAX_MRS - 1. Before it listens. */
 void simhca_dev_set_max_mr(struct simhca_dev *dev, uint32_t max_mr);
 
 /*

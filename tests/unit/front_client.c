@@ -644,7 +644,7 @@ void guest_arm(struct guest_cq *cq, bool solicited)
 
 /* ---- the process ---- */
 
-int front_setup(void **state)
+int front_setup_keys(void **state, uint32_t max_mr)
 {
 	static const uint8_t mac[6] = { 0x52, 0x54, 0x00, 0xc0, 0x00, 0x07 };
 	struct front *t = calloc(1, sizeof(*t));
@@ -657,6 +657,7 @@ int front_setup(void **state)
 	for (i = 0; i < FRONT_GUESTS; i++) {
 		t->dev[i] = simhca_dev_create(t->poller, i ? "b" : "a", mac, NULL);
 		assert_non_null(t->dev[i]);
+		simhca_dev_set_max_mr(t->dev[i], max_mr);
 	}
 	assert_int_equal(poller_start(t->poller), 0);
 	for (i = 0; i < FRONT_GUESTS; i++) {
@@ -666,6 +667,11 @@ int front_setup(void **state)
 	}
 	*state = t;
 	return 0;
+}
+
+int front_setup(void **state)
+{
+	return front_setup_keys(state, SIMHCA_MAX_MRS - 1);
 }
 
 int front_teardown(void **state)
