@@ -210,8 +210,8 @@ struct engine_key_mem {
 /*
  * @index: of the work request in its queue
  * @opcode: &enum engine_opcode, or anything
- * @rkey: of the remote memory; LOCAL_INV, SEND_WITH_INV: the key that ends; BIND_MW, REG_MR: the new
- *	  key, whose index says which window or MR
+ * @rkey: of the remote memory; LOCAL_INV, SEND_WITH_INV: the key that ends; BIND_MW, REG_MR: the
+ *	  new key, whose index says which window or MR
  * @length: with ENGINE_WR_INLINE bytes of @inline_data; computed by the engine otherwise
  * @mem: of BIND_MW, REG_MR and FLUSH, which have no @sge
  * @ud: on UD QPs only
@@ -382,6 +382,8 @@ struct engine_qp_attr {
 	uint32_t sgid_index;
 	uint8_t dgid[16];
 	uint8_t dmac[6];
+	uint8_t sl;
+	uint32_t flow_label;
 	bool sqd_notify;		/* SQD: say when the send queue is drained */
 };
 
@@ -502,8 +504,8 @@ struct engine_ops {
 	int (*fetch_recv)(struct engine_rq *rq, struct engine_recv_wr *wr);
 
 	/*
-	 * [locked] Adds the memory of a REG_MR to @sg, which has room for it. Returns 0, -EFAULT when
-	 * it cannot be reached, or what sgtab_add() returned.
+	 * [locked] Adds the memory of a REG_MR to @sg, which has room for it. Returns 0, -EFAULT
+	 * when it cannot be reached, or what sgtab_add() returned.
 	 */
 	int (*read_segs)(struct engine_hca *hca, const struct engine_key_mem *mem,
 			 struct sgtab *sg);

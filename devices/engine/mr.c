@@ -159,8 +159,8 @@ int engine_mr_rereg(struct engine_hca *hca, uint32_t key, uint32_t mask, uint32_
 }
 
 /*
- * Nothing is being copied: that happens in this thread, too, and looks the key up each turn. Windows
- * stay bound, and are as dead.
+ * Nothing is being copied: that happens in this thread, too, and looks the key up each turn.
+ * Windows stay bound, and are as dead.
  */
 int engine_mr_fence(struct engine_hca *hca, uint32_t key)
 {

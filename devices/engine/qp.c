@@ -214,6 +214,8 @@ static int qp_check_attr(struct engine_qp *qp, const struct engine_qp_attr *attr
 	     attr->max_dest_rd_atomic > ENGINE_MAX_RD_ATOMIC))
 		return -EINVAL;
 	if (mask & ENGINE_QP_AV) {
+		if (attr->flow_label >> 20)
+			return -EINVAL;
 		if (attr->sgid_index >= ENGINE_MAX_GIDS || !hca->gids[attr->sgid_index].valid)
 			return -EINVAL;
 		if (!fabric_find_gid(hca->fabric, hca, attr->dgid))
@@ -233,6 +235,8 @@ static void qp_take_attr(struct engine_qp_attr *to, const struct engine_qp_attr 
 		to->hop_limit = from->hop_limit;
 		to->tclass = from->tclass;
 		to->sgid_index = from->sgid_index;
+		to->flow_label = from->flow_label;
+		to->sl = from->sl;
 		memcpy(to->dgid, from->dgid, sizeof(to->dgid));
 		memcpy(to->dmac, from->dmac, sizeof(to->dmac));
 	}

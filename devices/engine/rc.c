@@ -15,8 +15,9 @@
  *   finish	completions, the responder's first
  * Requests that concern a key of this end only pass the first.
  *
- * On an unreliable connection the requester never hears of the responder: a message that is not taken
- * is dropped, and complete for the one who sent it. Of its own errors it hears by SQE (IBTA 10.3.1).
+ * On an unreliable connection the requester never hears of the responder: a message that is not
+ * taken is dropped, and complete for the one who sent it. Of its own errors it hears by SQE
+ * (IBTA 10.3.1).
  */
 #include <stddef.h>
 
@@ -302,12 +303,12 @@ static bool rc_flush_ok(const struct engine_send_wr *wr)
 static enum rc_step rc_check(struct engine_qp *qp)
 {
 	struct engine_send_wr *wr = &qp->wr;
+	bool no_data = rc_is_local(wr) || wr->opcode == ENGINE_WR_FLUSH;
 	struct xfer_side local;
 	uint32_t i, verr;
 
-	bool no_data = rc_is_local(wr) || wr->opcode == ENGINE_WR_FLUSH;
-
-	if (!rc_opcode_ok(wr) || (rc_is_uc(qp) && !rc_uc_opcode_ok(wr)) || wr->num_sge > (no_data ? 0 : ENGINE_MAX_SGE) ||
+	if (!rc_opcode_ok(wr) || (rc_is_uc(qp) && !rc_uc_opcode_ok(wr)) ||
+	    wr->num_sge > (no_data ? 0 : ENGINE_MAX_SGE) ||
 	    (wr->flags & ENGINE_WR_INLINE &&
 	     (rc_is_read(wr) || no_data || wr->length > ENGINE_MAX_INLINE)) ||
 	    (wr->opcode == ENGINE_WR_FLUSH && !rc_flush_ok(wr)))
@@ -431,8 +432,8 @@ static enum rc_step rc_admit_recv(struct engine_qp *qp, struct engine_qp *peer)
 }
 
 /*
- * What was written is where everybody sees it already, and nothing here is persistent: what is left of
- * a flush is whether it is allowed.
+ * What was written is where everybody sees it already, and nothing here is persistent: what is left
+ * of a flush is whether it is allowed.
  */
 static uint32_t rc_check_flush(const struct engine_send_wr *wr, const struct xfer_side *side)
 {

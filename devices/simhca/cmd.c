@@ -176,7 +176,7 @@ static int cmd_respond(struct simhca_dev *dev, uint32_t entry, const struct simh
 		ret = 0;
 	}
 	dma_map_read_unlock(dev->hca.map);
-	dev->irqs |= 1u << SIMHCA_ASYNC_EQN;
+	dev->irqs |= 1u << SIMHCA_CMD_VECTOR;
 	return ret;
 }
 

@@ -230,7 +230,7 @@ static int qp_create_queue(struct simhca_dev *dev, struct simhca_queue *q,
 int obj_create_rq(struct simhca_dev *dev, struct simhca_queue *q, const struct simhca_sgl *sgl,
 		  uint8_t log_size, uint8_t log_stride)
 {
-	if (log_stride < 5 || log_stride > 9)
+	if (log_stride < SIMHCA_MIN_LOG_RQ_STRIDE || log_stride > SIMHCA_MAX_LOG_STRIDE)
 		return -EINVAL;
 	return qp_create_queue(dev, q, sgl, log_size, log_stride);
 }
@@ -241,7 +241,8 @@ static int qp_create_queues(struct simhca_dev *dev, struct simhca_qp *qp,
 {
 	int ret;
 
-	if (cmd->sq_log_stride < 6 || cmd->sq_log_stride > 9 || (srq && cmd->rq.nsegs))
+	if (cmd->sq_log_stride < SIMHCA_MIN_LOG_SQ_STRIDE ||
+	    cmd->sq_log_stride > SIMHCA_MAX_LOG_STRIDE || (srq && cmd->rq.nsegs))
 		return -EINVAL;
 	ret = qp_create_queue(dev, &qp->sq, &cmd->sq, cmd->sq_log_size, cmd->sq_log_stride);
 	if (ret)
@@ -336,6 +337,8 @@ uint16_t obj_modify_qp(struct simhca_dev *dev, const struct simhca_qp_attr *cmd)
 		.max_dest_rd_atomic = le16toh(cmd->max_dest_rd_atomic),
 		.sgid_index = le32toh(cmd->sgid_index),
 		.sqd_notify = cmd->sqd_notify,
+		.flow_label = le32toh(cmd->flow_label),
+		.sl = cmd->sl,
 	};
 	struct simhca_qp *qp;
 	int ret;
@@ -386,6 +389,8 @@ uint16_t obj_query_qp(struct simhca_dev *dev, uint32_t qpn, struct simhca_qp_att
 		.sgid_index = htole32(attr->sgid_index),
 		.sqd_notify = attr->sqd_notify,
 		.sq_draining = engine_qp_draining(base),
+		.flow_label = htole32(attr->flow_label),
+		.sl = attr->sl,
 	};
 	memcpy(out->dgid, attr->dgid, sizeof(out->dgid));
 	memcpy(out->dmac, attr->dmac, sizeof(out->dmac));

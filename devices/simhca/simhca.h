@@ -352,7 +352,9 @@ int ring_create(struct simhca_dev *dev, struct simhca_ring *ring, const struct s
 		uint64_t length);
 void ring_destroy(struct simhca_dev *dev, struct simhca_ring *ring);
 
-/* [locked] Appends @num_segs segments at @addr, any DMA address. Returns as sgtab_add(), or -EFAULT. */
+/*
+ * [locked] Appends @num_segs segments at @addr, any DMA address. Returns as sgtab_add(), or -EFAULT.
+ */
 int ring_add_segs(struct simhca_dev *dev, uint64_t addr, uint32_t num_segs, struct sgtab *sg);
 
 /* [locked] Copy out of the ring, and into it; return 0 or -EFAULT. */
@@ -378,8 +380,8 @@ extern const struct engine_ops simhca_engine_ops;
 bool doorbell_poll(struct simhca_dev *dev);
 
 /*
- * Takes a free slot of a UAR, for a QP, CQ or SRQ; its doorbell is 0 then. @qp is the QP, NULL for others.
- * Returns 0, -EINVAL, -EEXIST, -ENOMEM.
+ * Takes a free slot of a UAR, for a QP, CQ or SRQ; its doorbell is 0 then. @qp is the QP, NULL for
+ * others. Returns 0, -EINVAL, -EEXIST, -ENOMEM.
  */
 int doorbell_get(struct simhca_dev *dev, uint32_t index, enum simhca_slot_type type, uint32_t slot,
 		 struct simhca_qp *qp, struct simhca_uar_use **use);

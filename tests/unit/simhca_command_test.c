@@ -323,6 +323,33 @@ static void test_modify_query_qp(void **state)
 	assert_int_equal(guest_modify(&t->qp[0], &attr), SIMHCA_CMD_ENETUNREACH);
 }
 
+/* The path of a drained QP may be changed, and is told as it was set. */
+static void test_path(void **state)
+{
+	struct front *t = *state;
+	struct simhca_qp_attr attr, path = {
+		.mask = SIMHCA_QP_AV, .hop_limit = 7, .tclass = 5, .sl = 3, .dmac = { 6, 5, 4 },
+		.flow_label = SIMHCA_FLOW_LABEL_MASK,
+	};
+
+	memcpy(path.dgid, t->g[1].gid, sizeof(path.dgid));
+	assert_int_equal(guest_modify(&t->qp[0], &path), SIMHCA_CMD_EINVAL);
+	assert_int_equal(guest_modify_state(&t->qp[0], SIMHCA_QPS_SQD), SIMHCA_CMD_OK);
+	path.flow_label++;
+	assert_int_equal(guest_modify(&t->qp[0], &path), SIMHCA_CMD_EINVAL);
+	path.flow_label--;
+	assert_int_equal(guest_modify(&t->qp[0], &path), SIMHCA_CMD_OK);
+	assert_int_equal(guest_query_qp(&t->qp[0], &attr), SIMHCA_CMD_OK);
+	assert_int_equal(attr.hop_limit, path.hop_limit);
+	assert_int_equal(attr.tclass, path.tclass);
+	assert_int_equal(attr.sl, path.sl);
+	assert_int_equal(attr.flow_label, path.flow_label);
+	assert_int_equal(attr.sgid_index, path.sgid_index);
+	assert_memory_equal(attr.dgid, path.dgid, sizeof(attr.dgid));
+	assert_memory_equal(attr.dmac, path.dmac, sizeof(attr.dmac));
+	assert_int_equal(attr.dest_qpn, 11);
+}
+
 int main(void)
 {
 #define T(name)	cmocka_unit_test_setup_teardown(name, front_setup, front_teardown)
@@ -336,6 +363,7 @@ int main(void)
 		T(test_bad_create_cq),
 		T(test_bad_create_qp),
 		C(test_modify_query_qp),
+		C(test_path),
 	};
 
 	return cmocka_run_group_tests_name("simhca_command", tests, NULL, NULL);

@@ -34,7 +34,7 @@ int simhca_create_ah(struct ib_ah *ibah, struct rdma_ah_init_attr *init_attr,
 	dest->hop_limit = grh->hop_limit;
 	dest->tclass = grh->traffic_class;
 	dest->sgid_index = cpu_to_le32(grh->sgid_index);
-	dest->flow_label = cpu_to_le32(grh->flow_label & 0xfffff);
+	dest->flow_label = cpu_to_le32(grh->flow_label & SIMHCA_FLOW_LABEL_MASK);
 	dest->sl = rdma_ah_get_sl(attr);
 	if (!udata)
 		return 0;

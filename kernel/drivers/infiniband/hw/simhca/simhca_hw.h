@@ -29,7 +29,8 @@
 #define SIMHCA_KICK_PAGE		0x1000	/* page that may be mapped into processes */
 #define SIMHCA_MSIX_TABLE		0x2000
 #define SIMHCA_MSIX_PBA			0x3000
-#define SIMHCA_NUM_VECTORS		16	/* 0: commands and async events */
+#define SIMHCA_NUM_VECTORS		16
+#define SIMHCA_CMD_VECTOR		0	/* triggered by responses; EQs may have it, too */
 
 /* Registers of SIMHCA_REGS_PAGE; width in bits, RO/RW. A device that is gone reads all ones. */
 #define SIMHCA_REG_MAGIC		0x00	/* 32 RO  SIMHCA_MAGIC */
@@ -42,7 +43,7 @@
 #define SIMHCA_REG_CMDQ_LOG_SIZE	0x30	/* 32 RW  log2 of entries, 1..CMDQ_MAX_LOG */
 
 #define SIMHCA_MAGIC			0x484d4953	/* "SIMH" */
-#define SIMHCA_VERSION			7
+#define SIMHCA_VERSION			8
 #define SIMHCA_CMDQ_MAX_LOG		8
 
 #define SIMHCA_STATUS_ENABLED		(1u << 0)	/* rings accepted, commands are served */
@@ -95,7 +96,7 @@ struct simhca_status_page {
  * struct simhca_qp_db - doorbell of a QP
  * @sq_pi: send WQEs posted since the QP left RESET, modulo 2^32
  * @rq_pi: receive WQEs posted since then, modulo 2^32; needs no group byte, no kick. What is posted
- *         in state ERR is flushed within 0.1 s.
+ *         in state ERR is flushed within 0.1 s, for each thousand QPs that are in this state.
  */
 struct simhca_qp_db {
 	__le32 sq_pi;
@@ -214,6 +215,9 @@ struct simhca_sgl {
 #define SIMHCA_MAX_SRQS			(1u << 16)	/* SRQ numbers 1..MAX-1 */
 #define SIMHCA_MAX_LOG_WR		15	/* log2 of WQEs of a queue */
 #define SIMHCA_MAX_LOG_CQE		22
+#define SIMHCA_MIN_LOG_SQ_STRIDE	6	/* log2 of bytes of an entry of a send queue */
+#define SIMHCA_MIN_LOG_RQ_STRIDE	5	/* of a receive queue */
+#define SIMHCA_MAX_LOG_STRIDE		9	/* of either */
 #define SIMHCA_MAX_SGE			16
 #define SIMHCA_MAX_INLINE		256	/* bytes */
 #define SIMHCA_MAX_MSG			(1u << 31)	/* bytes */
@@ -285,11 +289,11 @@ struct simhca_cmd_create_eq {
 
 /*
  * Payload of every DESTROY command and of FENCE_MR: @id is eqn, key, cqn, qpn or srqn. A whole key
- * is compared, but for keys of windows and of SIMHCA_MR_FAST, of which work requests change the variant.
+ * is compared, but for keys of windows and of SIMHCA_MR_FAST: work requests change their variant.
  *
  * An MR to which windows are bound can be neither destroyed nor re-registered (EBUSY). It can be
- * fenced, and its windows are as dead then. DESTROY_MW unbinds the window, DESTROY_QP all windows of
- * type 2 that the QP has bound.
+ * fenced, and its windows are as dead then. DESTROY_MW unbinds the window, DESTROY_QP all windows
+ * of type 2 that the QP has bound.
  *
  * FENCE_MR takes the memory away from a key, which stays in use until DESTROY_MR. Requests that use
  * it, also those under way, complete with LOC_PROT_ERR or, for a remote key, REM_ACCESS_ERR.
@@ -331,7 +335,7 @@ struct simhca_cmd_set_gid {
 
 /* The MR covers every DMA address the function can reach: IOVA = DMA address (get_dma_mr). */
 #define SIMHCA_MR_DMA			(1u << 0)
-/* The MR has no memory, and no rights, until REG_MR; @sgl.nsegs: the most segments it can get then. */
+/* The MR has no memory and no rights until REG_MR; @sgl.nsegs: the most segments it gets then. */
 #define SIMHCA_MR_FAST			(1u << 1)
 
 /**
@@ -464,7 +468,7 @@ struct simhca_cmd_modify_cq {
  * @uar: UAR of its doorbell
  * @slot: and the slot there
  * @log_size: log2 of entries
- * @log_stride: log2 of bytes of an entry, 5..9
+ * @log_stride: log2 of bytes of an entry
  * @limit: as in &struct simhca_srq_attr
  * @reserved: 0
  * @ring: entries &struct simhca_rq_wqe
@@ -512,9 +516,9 @@ enum simhca_qp_type {
  * @uar: UAR of its doorbell
  * @slot: and the slot there
  * @sq_log_size: log2 of entries of @sq
- * @sq_log_stride: log2 of bytes of an entry of @sq, 6..9
+ * @sq_log_stride: log2 of bytes of an entry of @sq
  * @rq_log_size: log2 of entries of @rq
- * @rq_log_stride: log2 of bytes of an entry of @rq, 5..9
+ * @rq_log_stride: log2 of bytes of an entry of @rq
  * @reserved: 0
  * @sq: send queue, entries &struct simhca_sq_wqe
  * @rq: receive queue, entries &struct simhca_rq_wqe; no buffer: no receive queue
@@ -551,7 +555,8 @@ enum simhca_qp_state {			/* numbered as enum ibv_qp_state */
 #define SIMHCA_QP_STATE			(1u << 0)
 #define SIMHCA_QP_ACCESS		(1u << 1)
 #define SIMHCA_QP_QKEY			(1u << 2)
-#define SIMHCA_QP_AV			(1u << 3)	/* dgid dmac sgid_index hop_limit tclass */
+/* @dgid @dmac @sgid_index @hop_limit @tclass @flow_label @sl */
+#define SIMHCA_QP_AV			(1u << 3)
 #define SIMHCA_QP_PATH_MTU		(1u << 4)
 #define SIMHCA_QP_TIMEOUT		(1u << 5)
 #define SIMHCA_QP_RETRY_CNT		(1u << 6)
@@ -589,6 +594,9 @@ enum simhca_qp_state {			/* numbered as enum ibv_qp_state */
  * @dmac: MAC address of the peer
  * @sqd_notify: to SQD: 1: SIMHCA_EVENT_SQ_DRAINED comes when the send queue is drained
  * @sq_draining: QUERY_QP: 1 in SQD until then
+ * @flow_label: of the GRH, 20 bits
+ * @sl: service level
+ * @reserved: 0
  */
 struct simhca_qp_attr {
 	__le32 qpn;
@@ -613,6 +621,9 @@ struct simhca_qp_attr {
 	__u8 dmac[6];
 	__u8 sqd_notify;
 	__u8 sq_draining;
+	__le32 flow_label;
+	__u8 sl;
+	__u8 reserved[3];
 };
 
 /* Payload of QUERY_QP. */
@@ -813,6 +824,7 @@ struct simhca_ud_dest {
 };
 
 #define SIMHCA_UD_HEADER		40
+#define SIMHCA_FLOW_LABEL_MASK		0xfffff
 
 /**
  * struct simhca_sq_wqe - head of an entry of a send queue; SGEs or inline data follow
@@ -821,8 +833,8 @@ struct simhca_ud_dest {
  * @num_sge: SGEs that follow, 0 with SIMHCA_WR_INLINE
  * @imm_data: immediate data, network order, passed on as it is
  * @inline_len: bytes of inline data that follow
- * @rkey: of the remote memory; LOCAL_INV, SEND_WITH_INV: the key that is invalidated; BIND_MW, REG_MR:
- *        the new key, whose index says which window or MR
+ * @rkey: of the remote memory; LOCAL_INV, SEND_WITH_INV: the key that is invalidated; BIND_MW,
+ *        REG_MR: the new key, whose index says which window or MR
  * @remote_addr: of the remote memory; 8-byte aligned for atomics and ATOMIC_WRITE
  * @compare_add: operand of FETCH_AND_ADD, comparand of CMP_AND_SWP
  * @swap: new value of CMP_AND_SWP
@@ -848,16 +860,16 @@ struct simhca_sq_wqe {
 };
 
 /**
- * struct simhca_mem_wqe - follows the head of BIND_MW, REG_MR (what the key is to stand for) and FLUSH
+ * struct simhca_mem_wqe - follows the head of FLUSH, and of BIND_MW and REG_MR: what the key is for
  * @addr: BIND_MW: address of the first byte, as the MR names it; REG_MR: address of the first byte
  *        in work requests
  * @length: bytes; BIND_MW of a window of type 1: 0 unbinds it; FLUSH: from the remote address on
- * @segs: REG_MR: DMA address of @num_segs &struct simhca_seg, which the device reads before it completes
- *        the request
+ * @segs: REG_MR: DMA address of @num_segs &struct simhca_seg, which the device reads before it
+ *        completes the request
  * @num_segs: REG_MR: at most what the MR was created for
  * @lkey: BIND_MW: the MR; it must have SIMHCA_ACCESS_MW_BIND
- * @access: SIMHCA_ACCESS_*; BIND_MW: those of the peer, and SIMHCA_ACCESS_ZERO_BASED; FLUSH: what is
- *          asked for, SIMHCA_ACCESS_FLUSH_*
+ * @access: SIMHCA_ACCESS_*; BIND_MW: those of the peer, and SIMHCA_ACCESS_ZERO_BASED; FLUSH: what
+ *          is asked for, SIMHCA_ACCESS_FLUSH_*
  * @reserved: 0
  *
  * A window of type 2 and the MR of a REG_MR must be free: new, or invalidated.
@@ -903,7 +915,7 @@ enum simhca_wc_status {			/* numbered as enum ibv_wc_status */
 #define SIMHCA_CQE_RECV			(1u << 0)	/* of a receive queue */
 #define SIMHCA_CQE_IMM			(1u << 1)	/* @imm_data is valid */
 #define SIMHCA_CQE_INV			(1u << 2)	/* @inv_rkey is valid */
-#define SIMHCA_CQE_GRH			(1u << 3)	/* a datagram: @src is valid instead of @vendor_err */
+#define SIMHCA_CQE_GRH			(1u << 3)	/* a datagram: @src instead of @vendor_err */
 #define SIMHCA_CQE_SL_SHIFT		24
 
 /**
@@ -952,7 +964,7 @@ enum simhca_event {
 	SIMHCA_EVENT_SQ_DRAINED		= 7,	/* id: qpn; if @sqd_notify asked for it */
 	SIMHCA_EVENT_LAST_WQE		= 8,	/* id: qpn; in ERR, takes no more from its SRQ */
 	SIMHCA_EVENT_DEV_FATAL		= 9,	/* id: 0 */
-	SIMHCA_EVENT_SRQ_ERR		= 10,	/* id: srqn; ring not reachable, or index impossible */
+	SIMHCA_EVENT_SRQ_ERR		= 10,	/* id: srqn; ring not reachable, impossible index */
 	SIMHCA_EVENT_SRQ_LIMIT		= 11,	/* id: srqn */
 };
 

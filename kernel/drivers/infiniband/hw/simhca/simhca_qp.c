@@ -11,10 +11,6 @@
 
 #include "simhca.h"
 
-#define SIMHCA_QP_MIN_LOG_SQ_STRIDE	6
-#define SIMHCA_QP_MIN_LOG_RQ_STRIDE	5
-#define SIMHCA_QP_MAX_LOG_STRIDE	9
-
 #define SIMHCA_QP_ACCESS_FLAGS	(IB_ACCESS_REMOTE_WRITE | IB_ACCESS_REMOTE_READ | \
 				 IB_ACCESS_REMOTE_ATOMIC | IB_ACCESS_FLUSH_GLOBAL | \
 				 IB_ACCESS_FLUSH_PERSISTENT)
@@ -126,7 +122,7 @@ static bool simhca_queue_ok(u64 va, u32 log_size, u32 log_stride, u32 min_log_st
 			    u32 max_log_size, u32 wrs, size_t wqe_size)
 {
 	return IS_ALIGNED(va, SIMHCA_PAGE_SIZE) && log_size <= max_log_size &&
-	       log_stride >= min_log_stride && log_stride <= SIMHCA_QP_MAX_LOG_STRIDE &&
+	       log_stride >= min_log_stride && log_stride <= SIMHCA_MAX_LOG_STRIDE &&
 	       wrs <= BIT(log_size) && wqe_size <= BIT(log_stride);
 }
 
@@ -144,7 +140,7 @@ static bool simhca_queue_ok(u64 va, u32 log_size, u32 log_stride, u32 min_log_st
 bool simhca_rq_ok(struct simhca_dev *dev, u64 va, u32 log_size, u32 log_stride, u32 max_wr,
 		  u32 max_sge)
 {
-	return va && simhca_queue_ok(va, log_size, log_stride, SIMHCA_QP_MIN_LOG_RQ_STRIDE,
+	return va && simhca_queue_ok(va, log_size, log_stride, SIMHCA_MIN_LOG_RQ_STRIDE,
 				     dev->caps.max_log_wr, max_wr,
 				     sizeof(struct simhca_rq_wqe) +
 				     max_sge * sizeof(struct simhca_sge));
@@ -164,7 +160,7 @@ static int simhca_qp_check_rings(struct simhca_dev *dev, const struct ib_qp_cap 
 	}
 	if (!req->sq_va ||
 	    !simhca_queue_ok(req->sq_va, req->sq_log_size, req->sq_log_stride,
-			     SIMHCA_QP_MIN_LOG_SQ_STRIDE, caps->max_log_wr, cap->max_send_wr,
+			     SIMHCA_MIN_LOG_SQ_STRIDE, caps->max_log_wr, cap->max_send_wr,
 			     sizeof(struct simhca_sq_wqe) +
 			     max_t(size_t, cap->max_send_sge * sizeof(struct simhca_sge),
 				   cap->max_inline_data))) {
@@ -451,6 +447,8 @@ static void simhca_modify_qp_av(struct simhca_qp_attr *hw, const struct rdma_ah_
 	hw->sgid_index = cpu_to_le32(grh->sgid_index);
 	hw->hop_limit = grh->hop_limit;
 	hw->tclass = grh->traffic_class;
+	hw->flow_label = cpu_to_le32(grh->flow_label & SIMHCA_FLOW_LABEL_MASK);
+	hw->sl = rdma_ah_get_sl(ah_attr);
 }
 
 /* Port, P_Key index and migration state are not told to the device */
@@ -619,8 +617,9 @@ int simhca_query_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int attr_mask,
 
 	attr->ah_attr.type = RDMA_AH_ATTR_TYPE_ROCE;
 	memcpy(dgid.raw, hw.dgid, sizeof(dgid.raw));
-	rdma_ah_set_grh(&attr->ah_attr, &dgid, 0, le32_to_cpu(hw.sgid_index), hw.hop_limit,
-			hw.tclass);
+	rdma_ah_set_grh(&attr->ah_attr, &dgid, le32_to_cpu(hw.flow_label),
+			le32_to_cpu(hw.sgid_index), hw.hop_limit, hw.tclass);
+	rdma_ah_set_sl(&attr->ah_attr, hw.sl);
 	rdma_ah_set_port_num(&attr->ah_attr, SIMHCA_PORT);
 	ether_addr_copy(attr->ah_attr.roce.dmac, hw.dmac);
 
