@@ -103,10 +103,6 @@ static void meet(const char *what)
 
 static void open_end(void)
 {
-	struct ibv_qp_init_attr init = {
-		.cap = { .max_send_wr = RC_PAIR_DEPTH, .max_recv_wr = RC_PAIR_DEPTH, .max_send_sge = 1, .max_recv_sge = 1 },
-		.qp_type = IBV_QPT_RC,
-	};
 	struct end mine;
 	uint64_t size;
 	int fd, ret;
@@ -114,8 +110,6 @@ static void open_end(void)
 	ret = rc_pair_open(&rc, NULL);
 	if (ret)
 		errx(1, "no HCA: %s", strerror(-ret));
-	init.send_cq = rc.cq;
-	init.recv_cq = rc.cq;
 	fd = vram_open(O_RDWR, &size);
 	if (fd < 0)
 		errx(1, "no device memory: %s", strerror(-fd));
@@ -131,16 +125,10 @@ static void open_end(void)
 		mine.addr[i] = (uintptr_t)mem[i];
 	}
 	close(fd);
-	/*
-	 * After its memory: when the HCA goes the kernel destroys what is newest first, and while there is a QP without
-	 * memory the other end is refused, not left without an answer.
-	 */
-	qp = ibv_create_qp(rc.pd, &init);
-	if (!qp)
-		err(1, "ibv_create_qp");
 	ret = rc_gid(rc.ctx, &mine.gid);
 	if (ret)
 		errx(1, "no GID: %s", strerror(-ret));
+	qp = rc.qp[0];
 	mine.qpn = qp->qp_num;
 	tell("end", &mine, sizeof(mine));
 	hear("end", &peer, sizeof(peer));
@@ -289,6 +277,8 @@ static void expect_end(const char *request, bool survives)
 
 static void lose(const char *request, bool survives)
 {
+	struct ibv_async_event event = { 0 };
+
 	open_end();
 	if (self == 'b')
 		for (unsigned int i = 0; i < DEPTH; i++)
@@ -305,6 +295,8 @@ static void lose(const char *request, bool survives)
 			errx(1, "receive %u was not flushed", i);
 	if (!survives)
 		errx(1, "this guest was to be killed");
+	if (ibv_get_async_event(rc.ctx, &event) || event.event_type != IBV_EVENT_DEVICE_FATAL)
+		errx(1, "event %u, not that the device is gone", event.event_type);
 	hear("over", NULL, 0);
 	printf("ok: flushed\n");
 }

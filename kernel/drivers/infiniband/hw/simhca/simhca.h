@@ -40,6 +40,9 @@
 #define SIMHCA_CMDQ_LOG_SIZE		6
 #define SIMHCA_CMDQ_SIZE		BIT(SIMHCA_CMDQ_LOG_SIZE)
 
+/* A mark in simhca_dev.qps */
+#define SIMHCA_QP_OF_PROCESS		XA_MARK_1
+
 /* Blocks of simhca_dev.out_pool; the output of any command fits */
 #define SIMHCA_OUT_SIZE			256
 
@@ -196,7 +199,7 @@ enum simhca_sw_counter {
  * @next_cqn: where the search for a number goes on; under the lock of @cqs
  * @srqs: SRQs by number, rules as for @cqs
  * @next_srqn: where the search for a number goes on; under the lock of @srqs
- * @qps: QPs by number, rules as for @cqs
+ * @qps: QPs by number, rules as for @cqs; those with SIMHCA_QP_OF_PROCESS are not the kernel's own
  * @next_qpn: where the search for a number goes on; under the lock of @qps
  * @counters: by &enum simhca_sw_counter
  */
@@ -682,6 +685,7 @@ int simhca_query_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int attr_mask,
 int simhca_destroy_qp(struct ib_qp *ibqp, struct ib_udata *udata);
 int simhca_attach_mcast(struct ib_qp *ibqp, union ib_gid *gid, u16 lid);
 int simhca_detach_mcast(struct ib_qp *ibqp, union ib_gid *gid, u16 lid);
+void simhca_qps_stop(struct simhca_dev *dev);
 void simhca_qp_event(struct simhca_dev *dev, u32 qpn, enum ib_event_type type);
 
 /* simhca_verbs.c */

@@ -353,6 +353,7 @@ static void simhca_remove(struct pci_dev *pdev)
 	if (!pci_device_is_present(pdev))
 		simhca_dev_fail(dev, "it is gone");
 
+	simhca_qps_stop(dev);
 	simhca_unregister(dev);
 	simhca_eqs_stop(dev);
 	simhca_eqs_cleanup(dev);

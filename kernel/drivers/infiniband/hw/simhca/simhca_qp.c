@@ -322,6 +322,7 @@ int simhca_create_qp(struct ib_qp *ibqp, struct ib_qp_init_attr *attr, struct ib
 		err = ib_respond_udata(udata, resp);
 		if (err)
 			goto err_destroy;
+		xa_set_mark(&dev->qps, ibqp->qp_num, SIMHCA_QP_OF_PROCESS);
 	} else {
 		simhca_kqp_attach(qp);
 	}
@@ -364,6 +365,34 @@ int simhca_destroy_qp(struct ib_qp *ibqp, struct ib_udata *udata)
 	mutex_destroy(&qp->lock);
 	simhca_qp_free_rings(dev, qp);
 	return 0;
+}
+
+/**
+ * simhca_qps_stop - end what the QPs of processes do
+ * @dev: the device; it will be unregistered
+ *
+ * Who goes away leaves the other end without an answer. Without this it would depend on the order in
+ * which ib_core destroys objects: a QP whose memory is gone already refuses instead. QPs of kernel
+ * users go on, their users may have something left to say.
+ */
+void simhca_qps_stop(struct simhca_dev *dev)
+{
+	unsigned long qpn;
+	void *qp;
+
+	/* Only the number is used: the QP may be destroyed at any time, and the device says so then */
+	xa_for_each_marked(&dev->qps, qpn, qp, SIMHCA_QP_OF_PROCESS) {
+		struct simhca_cmd cmd = {
+			.opcode = cpu_to_le16(SIMHCA_CMD_MODIFY_QP),
+			.payload.modify_qp = {
+				.qpn = cpu_to_le32(qpn),
+				.mask = cpu_to_le32(SIMHCA_QP_STATE),
+				.state = SIMHCA_QPS_ERR,
+			},
+		};
+
+		simhca_cmd_exec(dev, &cmd);
+	}
 }
 
 static int simhca_mcast_cmd(struct ib_qp *ibqp, const union ib_gid *gid,
