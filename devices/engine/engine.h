@@ -43,6 +43,7 @@
 #define ENGINE_FIRST_QPN	2u		/* of all others */
 #define ENGINE_UD_HEADER	40u		/* bytes in front of a received datagram */
 #define ENGINE_MAX_MCAST	64u		/* QPs attached to multicast groups */
+#define ENGINE_FLOW_LABEL_MASK	0xfffffu
 
 /* What one HCA's objects may take in this process; more is -ENOMEM. */
 #define ENGINE_MEM_LIMIT	((uint64_t)512 << 20)
@@ -567,6 +568,8 @@ struct engine_hca {
 /* ---- fabric ---- */
 
 void fabric_init(struct fabric *fabric);
+
+/* Its HCAs are destroyed. */
 void fabric_destroy(struct fabric *fabric);
 
 /*
@@ -692,6 +695,8 @@ static inline bool engine_qp_draining(const struct engine_qp *qp)
 
 /* @qp: zeroed but for the fields of the front end. Returns 0, -EINVAL, -EEXIST, -ENOMEM. */
 int engine_qp_create(struct engine_qp *qp);
+
+/* What it had not completed is forgotten; windows that it has bound are free, groups left. */
 void engine_qp_destroy(struct engine_qp *qp);
 
 /*

@@ -214,7 +214,7 @@ static int qp_check_attr(struct engine_qp *qp, const struct engine_qp_attr *attr
 	     attr->max_dest_rd_atomic > ENGINE_MAX_RD_ATOMIC))
 		return -EINVAL;
 	if (mask & ENGINE_QP_AV) {
-		if (attr->flow_label >> 20)
+		if (attr->flow_label & ~ENGINE_FLOW_LABEL_MASK)
 			return -EINVAL;
 		if (attr->sgid_index >= ENGINE_MAX_GIDS || !hca->gids[attr->sgid_index].valid)
 			return -EINVAL;

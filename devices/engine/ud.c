@@ -105,7 +105,7 @@ static void ud_make_header(const struct engine_qp *qp, union ud_header *header)
 	}
 	header->v6.version_tclass_flow = htobe32((uint32_t)UD_GRH_VERSION << 28 |
 						 (uint32_t)wr->ud.tclass << 20 |
-						 (wr->ud.flow_label & 0xfffff));
+						 (wr->ud.flow_label & ENGINE_FLOW_LABEL_MASK));
 	header->v6.payload_len = htobe16(length);
 	header->v6.next_header = UD_PROTO_UDP;
 	header->v6.hop_limit = wr->ud.hop_limit;

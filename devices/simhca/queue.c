@@ -42,6 +42,7 @@ SAME(SIMHCA_WC_RNR_RETRY_EXC_ERR, ENGINE_WC_RNR_RETRY_EXC_ERR);
 SAME(SIMHCA_MAX_SGE, ENGINE_MAX_SGE);
 SAME(SIMHCA_MAX_INLINE, ENGINE_MAX_INLINE);
 SAME(SIMHCA_UD_HEADER, ENGINE_UD_HEADER);
+SAME(SIMHCA_FLOW_LABEL_MASK, ENGINE_FLOW_LABEL_MASK);
 static_assert(sizeof(struct simhca_sq_wqe) == 64 && sizeof(struct simhca_rq_wqe) == 16 &&
 	      sizeof(struct simhca_sge) == 16 && sizeof(struct simhca_mem_wqe) == 40 &&
 	      sizeof(struct simhca_cqe) == 32,

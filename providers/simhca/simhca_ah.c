@@ -40,7 +40,8 @@ struct ibv_ah *simhca_create_ah(struct ibv_pd *pd, struct ibv_ah_attr *attr)
 	ah->dest.hop_limit = attr->grh.hop_limit;
 	ah->dest.tclass = attr->grh.traffic_class;
 	ah->dest.sgid_index = htole32(attr->grh.sgid_index);
-	ah->dest.flow_label = htole32(attr->grh.flow_label & 0xfffff);
+	ah->dest.flow_label = htole32(attr->grh.flow_label &
+				      SIMHCA_FLOW_LABEL_MASK);
 	ah->dest.sl = attr->sl;
 
 	return &ah->ibvah;
