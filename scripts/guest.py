@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run a command in a fresh guest. Called by ./run inside the Debian 13 root."""
+"""Run a command in a fresh guest, or one in each of two. Called by ./run inside the Debian 13 root."""
 
 import argparse
 import ctypes
@@ -78,6 +78,18 @@ Exit status when it is not CMD's: {EXIT_PANIC} the guest panicked or ended by it
 """
 
 
+PAIR_EPILOG = f"""
+A-CMD runs in one guest and B-CMD in another, at the same time; output is passed on with the guest's letter in front of
+each line, and the exit status is the first that is not 0. Their HCAs belong to one device process, and an Ethernet
+connects the network devices: A has 10.0.0.1, B 10.0.0.2. Each guest has device memory of its own, and below DIR a folder of its
+own, a/ and b/, which it sees as /out. Both see DIR/pair as /pair, where they can leave files for each other. The
+environment has what it has in ./run guest, and PEER_IP. What a test can ask for: tests/vm/host.h; a guest that the other one has
+killed has no status.
+
+Exit status when it is not a CMD's: as of ./run guest.
+"""
+
+
 class Failure(Exception):
     """The run ends here: status for the caller and a line that says why."""
 
@@ -114,11 +126,17 @@ def power_of_two(text):
 
 
 def parse_args(argv):
+    pair = argv[:1] == ["--pair"]  # ./run guests
+    if pair:
+        argv = argv[1:]
     p = argparse.ArgumentParser(
-        prog="./run guest", usage="./run guest [OPTIONS] [-- CMD...]", epilog=EPILOG,
+        prog="./run guests" if pair else "./run guest",
+        usage="./run guests [OPTIONS] -- A-CMD... -- B-CMD..." if pair else "./run guest [OPTIONS] [-- CMD...]",
+        epilog=PAIR_EPILOG if pair else EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    p.add_argument("--out", metavar="DIR", default=REPO + "/build/out",
-                   help="folder shared with the guest as /out, one guest at a time in each (default build/out)")
+    out = "build/out-pair" if pair else "build/out"
+    p.add_argument("--out", metavar="DIR", default=f"{REPO}/{out}",
+                   help=f"folder shared with the guest as /out, one guest at a time in each (default {out})")
     p.add_argument("--vram", metavar="SIZE", type=power_of_two, default="256M",
                    help="device memory, an ivshmem BAR (default 256M)")
     p.add_argument("--mem", metavar="SIZE", type=size, default="2G", help="guest RAM (default 2G)")
@@ -128,7 +146,7 @@ def parse_args(argv):
     p.add_argument("--topology", choices=["bus", "ports", "port", "switch"], default="bus",
                    help="devices on the root bus, behind a root port each, functions behind one root port, or behind "
                    "one PCIe switch")
-    p.add_argument("--hcas", metavar="N", type=int, default=1, help="simulated HCAs, simhca0.. (default 1)")
+    p.add_argument("--hcas", metavar="N", type=int, default=1, help="simulated HCAs of a guest, simhca0.. (default 1)")
     p.add_argument("--max-mr", metavar="N", type=int, help="memory regions that an HCA can have (default 1048575)")
     p.add_argument("--no-p2p", action="store_true", help="boot with the feature switched off (ib_core.umem_p2p=0 p2pdma_buf.importers=off)")
     p.add_argument("--debug", action="store_true",
@@ -158,6 +176,11 @@ def parse_args(argv):
     if not 0 <= args.hcas <= 8:
         p.error("--hcas: 0 to 8")
     args.cmd = cmd
+    args.peer_cmd = None
+    if pair:
+        args.cmd, _, args.peer_cmd = partition(cmd, "--")
+        if not args.cmd or not args.peer_cmd:
+            p.error("a command for each of the two guests: -- A-CMD... -- B-CMD...")
     if args.timeout is None:
         args.timeout = 300 if cmd else 0
     # Below "./run test --full": every test looks for lost memory, which takes its time.
@@ -188,9 +211,9 @@ def spawn(argv, log, **kwargs):
                                 stdout=kwargs.pop("stdout", f), stderr=f, preexec_fn=pdeathsig, **kwargs)
 
 
-def mac(i):
-    """Of HCA i, and of the network device whose addresses it uses: the guest is told."""
-    return f"52:54:00:c0:00:{i:02x}"
+def mac(guest, i):
+    """Of HCA i of a guest, 0 or 1, and of the network device whose addresses it uses: the guest is told."""
+    return f"52:54:00:c0:{guest:02x}:{i:02x}"
 
 
 class Dirs:
@@ -286,7 +309,14 @@ def kernel_parameters(args):
     return " ".join(words + args.append)
 
 
-def qemu_argv(args, dirs, accel, vram, sockets):
+def wire_argv(number, wire):
+    """A port of the guest's hub whose frames come out at the other guest's, whichever of the two is there first."""
+    here, there = wire[number], wire[1 - number]
+    return ["-netdev", f"dgram,id=wire,local.type=unix,local.path={here},remote.type=unix,remote.path={there}",
+            "-netdev", "hubport,id=wireport,hubid=0,netdev=wire"]
+
+
+def qemu_argv(args, dirs, accel, vram, sockets, number, wire):
     machine = "q35" + (",kernel-irqchip=split" if args.iommu == "intel" else "")
     argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
             "-M", machine + ",memory-backend=ram", "-accel", accel, "-cpu", args.cpu, "-smp", str(args.cpus),
@@ -306,7 +336,10 @@ def qemu_argv(args, dirs, accel, vram, sockets):
         device(driver="intel-iommu", intremap="on", **{"caching-mode": True})
     if args.iommu == "virtio":
         device(driver="virtio-iommu-pci")
-    for tag, path, readonly in (("root", ROOT_VIEW, True), ("src", REPO, True), ("out", dirs.out, False)):
+    folders = [("root", ROOT_VIEW, True), ("src", REPO, True), ("out", dirs.out, False)]
+    if wire:
+        folders.append(("pair", os.path.dirname(dirs.out) + "/pair", False))
+    for tag, path, readonly in folders:
         argv += ["-fsdev", f"local,id={tag},path={path},security_model=passthrough,multidevs=remap"
                  + (",readonly=on" if readonly else "")]
         device(driver="virtio-9p-pci", fsdev=tag, mount_tag=tag)
@@ -320,22 +353,29 @@ def qemu_argv(args, dirs, accel, vram, sockets):
     argv += ["-object", f"memory-backend-file,id=vram0,mem-path={vram},size={args.vram},share=on"]
     device(driver="ivshmem-plain", id="vram", memdev="vram0", **places[0])
     if args.hcas:
-        # A hub with one port takes no packets: the transmit queue would time out.
-        argv += ["-netdev", "user,id=sink,restrict=on,ipv6=off", "-netdev", "hubport,id=sinkport,hubid=0,netdev=sink"]
+        # A hub with one port takes no packets: the transmit queue would time out. With a wire it has another one, and
+        # must not have this: it answers connections to anybody with a reset.
+        argv += wire_argv(number, wire) if wire else [
+            "-netdev", "user,id=sink,restrict=on,ipv6=off", "-netdev", "hubport,id=sinkport,hubid=0,netdev=sink"]
     for i in range(args.hcas):
         # The network device of the same MAC gives the HCA its GIDs; a hub is all it is wired to.
         argv += ["-netdev", f"hubport,id=net{i},hubid=0"]
-        device(driver="virtio-net-pci", netdev=f"net{i}", mac=mac(i), romfile="")
+        device(driver="virtio-net-pci", netdev=f"net{i}", mac=mac(number, i), romfile="")
         device(driver="vfio-user-pci", id=f"hca{i}", socket={"type": "unix", "path": sockets[i]}, rombar=0,
                **{"x-msg-timeout": 60000}, **places[1 + i])
     return argv
 
 
 class Pump:
-    """Copies a file that grows to a file descriptor."""
+    """Copies a file that grows to a file descriptor, with a prefix in front of each line, or as it is."""
 
-    def __init__(self, path, fd):
+    def __init__(self, path, fd, prefix=b""):
         self.path, self.fd, self.file = path, fd, None
+        self.prefix, self.rest = prefix, b""
+
+    def write(self, data):
+        while data:
+            data = data[os.write(self.fd, data):]
 
     def run(self):
         if self.file is None:
@@ -343,8 +383,16 @@ class Pump:
                 return
             self.file = open(self.path, "rb", buffering=0)
         while data := self.file.read(1 << 16):
-            while data:
-                data = data[os.write(self.fd, data):]
+            if self.prefix:
+                *lines, self.rest = (self.rest + data).split(b"\n")
+                data = b"".join(self.prefix + line + b"\n" for line in lines)
+            self.write(data)
+
+    def end(self):
+        self.run()
+        if self.rest:
+            self.write(self.prefix + self.rest + b"\n")
+            self.rest = b""
 
 
 class Qmp:
@@ -403,21 +451,34 @@ class LateBytes:
         return text if self.process.returncode else "ok"
 
 
+class Killed:
+    """A guest that ends without a word."""
+
+    def __init__(self, guest):
+        guest.kill()
+
+    def answer(self):
+        return "ok"
+
+
 class Requests:
     """What the guest asks for in /out/.guest/ask, one at a time: "NUMBER WORDS..."; answered by "NUMBER ok" or
     "NUMBER" and what went wrong."""
 
-    def __init__(self, dirs):
-        self.dirs = dirs
-        self.qmp = self.number = self.task = None
+    def __init__(self, guest):
+        self.guest, self.dirs = guest, guest.dirs
+        self.number = self.task = None
 
     def begin(self, words):
         match words:
             case ["device_del", device]:
-                self.qmp = self.qmp or Qmp(self.dirs.sockets + "/qmp")
-                return Unplug(self.qmp, device)
+                return Unplug(self.guest.monitor(), device)
             case ["late", seconds]:
                 return LateBytes(self.dirs.out, seconds)
+            case ["peer", "device_del", device] if self.guest.peer:
+                return Unplug(self.guest.peer.monitor(), device)
+            case ["peer", "kill"] if self.guest.peer:
+                return Killed(self.guest.peer)
         raise ValueError(f"not known: {words}")
 
     def answer(self, text):
@@ -442,17 +503,69 @@ class Requests:
                 self.answer(str(error))
 
 
+class DeviceProcess:
+    """simhcad, with the HCAs of all guests of a run."""
+
+    def __init__(self, args, log):
+        self.args, self.log, self.process = args, log, None
+
+    def start(self, hcas):
+        """HCAS: pairs of socket and MAC address."""
+        if not hcas:
+            return
+        if not os.path.exists(self.args.simhcad):
+            raise Failure(EXIT_SETUP, f"no device process {shown(self.args.simhcad)}")
+        argv = [self.args.simhcad]
+        limit = "" if self.args.max_mr is None else f",max-mr={self.args.max_mr}"
+        for path, address in hcas:
+            argv += ["--hca", f"socket={path},mac={address}{limit}"]
+        self.process = spawn(argv, self.log)
+        deadline = time.monotonic() + 10
+        while not all(os.path.exists(path) for path, _ in hcas) or b"ready" not in open(self.log, "rb").read():
+            if self.process.poll() is not None:
+                raise Failure(EXIT_DEVICE, f"simhcad ended at its start; see {shown(self.log)}")
+            if time.monotonic() > deadline:
+                raise Failure(EXIT_DEVICE, f"simhcad is not ready after 10 s; see {shown(self.log)}")
+            time.sleep(0.01)
+
+    def check(self):
+        if self.process and self.process.poll() is not None:
+            raise Failure(EXIT_DEVICE, f"simhcad died ({ended(self.process)}); see {shown(self.log)}")
+
+    def stop(self):
+        if not self.process or self.process.poll() is not None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            say("simhcad does not end on SIGTERM")
+            self.process.kill()
+            self.process.wait()
+
+
 class Guest:
-    def __init__(self, args, accel):
-        self.args, self.accel = args, accel
-        self.simhcad = self.qemu = None
+    """One QEMU, and what its guest asks for. NUMBER: 0, or 1 for the second of two; PEER: the other one of the two."""
+
+    def __init__(self, args, accel, number=0, prefix=b""):
+        self.args, self.accel, self.number = args, accel, number
+        self.qemu = self.qmp = self.peer = None
+        self.killed = False
         self.dirs = Dirs(args.out)
-        self.deadline = time.monotonic() + args.timeout if args.timeout > 0 else None
+        self.sockets = [f"{self.dirs.sockets}/hca{i}" for i in range(args.hcas)]
+        self.pumps = [Pump(self.dirs.guest + "/stdout", 1, prefix), Pump(self.dirs.guest + "/stderr", 2, prefix)]
+        self.requests = Requests(self)
+
+    def hcas(self):
+        return [(path, mac(self.number, i)) for i, path in enumerate(self.sockets)]
 
     def write_request(self):
         with open(self.dirs.guest + "/cmd", "wb") as f:
             f.write(b"".join(os.fsencode(a) + b"\0" for a in self.args.cmd))
-        env = {"P2P_HCA_MACS": " ".join(map(mac, range(self.args.hcas))), "TERM": os.environ.get("TERM", "dumb")}
+        env = {"P2P_HCA_MACS": " ".join(address for _, address in self.hcas()), "P2P_HOST": self.number + 1,
+               "TERM": os.environ.get("TERM", "dumb")}
+        if self.peer:
+            env["P2P_PEER"] = self.peer.number + 1
         if self.args.leaks:
             env["P2P_LEAKS"] = 1
         if os.environ.get("P2P_FULL"):
@@ -462,32 +575,13 @@ class Guest:
         with open(self.dirs.guest + "/env", "w") as f:
             f.writelines(f"{k}='{v}'\n" for k, v in env.items())
 
-    def start_simhcad(self):
-        sockets = [f"{self.dirs.sockets}/hca{i}" for i in range(self.args.hcas)]
-        if not sockets:
-            return sockets
-        argv = [self.args.simhcad]
-        for i, path in enumerate(sockets):
-            argv += ["--hca", f"socket={path},mac={mac(i)}" + (f",max-mr={self.args.max_mr}" if self.args.max_mr is not None else "")]
-        log = self.dirs.out + "/simhcad.log"
-        self.simhcad = spawn(argv, log)
-        deadline = time.monotonic() + 10
-        while not all(os.path.exists(s) for s in sockets) or b"ready" not in open(log, "rb").read():
-            if self.simhcad.poll() is not None:
-                raise Failure(EXIT_DEVICE, f"simhcad ended at its start; see {shown(log)}")
-            if time.monotonic() > deadline:
-                raise Failure(EXIT_DEVICE, f"simhcad is not ready after 10 s; see {shown(log)}")
-            time.sleep(0.01)
-        return sockets
-
     def start(self):
         if not os.path.exists(self.args.kernel):
             raise Failure(EXIT_SETUP, f"no kernel {shown(self.args.kernel)}")
-        if self.args.hcas and not os.path.exists(self.args.simhcad):
-            raise Failure(EXIT_SETUP, f"no device process {shown(self.args.simhcad)}")
         self.write_request()
-        sockets = self.start_simhcad()
-        argv = qemu_argv(self.args, self.dirs, self.accel, self.dirs.vram(self.args.vram), sockets)
+        wire = [guest.dirs.sockets + "/wire" for guest in sorted((self, self.peer), key=lambda guest: guest.number)] \
+            if self.peer else None
+        argv = qemu_argv(self.args, self.dirs, self.accel, self.dirs.vram(self.args.vram), self.sockets, self.number, wire)
         stdio = {} if self.args.cmd else {"stdin": None, "stdout": None}
         with open(self.dirs.out + "/qemu.cmd", "w") as f:
             f.write(" ".join(json.dumps(a) if re.search(r"[^\w@%+=:,./-]", a) else a for a in argv) + "\n")
@@ -495,29 +589,21 @@ class Guest:
             os.unlink(self.dirs.out + "/console.log")
         self.qemu = spawn(argv, self.dirs.out + "/qemu.log", **stdio)
 
-    def wait(self):
-        """Until QEMU ends, for whatever reason; then what the guest said about it."""
-        pumps = [Pump(self.dirs.guest + "/stdout", 1), Pump(self.dirs.guest + "/stderr", 2)]
-        requests = Requests(self.dirs)
-        watch = select.poll()
-        for process in (self.qemu, self.simhcad):
-            if process:
-                watch.register(os.pidfd_open(process.pid), select.POLLIN)
-        while self.qemu.poll() is None:
-            watch.poll(20)
-            for pump in pumps:
-                pump.run()
-            requests.run()
-            # The guest's last act is to write its status; then it no longer matters who dies first.
-            if self.simhcad and self.simhcad.poll() is not None and self.status() is None:
-                raise Failure(EXIT_DEVICE, f"simhcad died ({ended(self.simhcad)}); "
-                              f"see {shown(self.dirs.out)}/simhcad.log")
-            if self.deadline and time.monotonic() > self.deadline:
-                raise Failure(EXIT_TIMEOUT, f"the guest was ended after {self.args.timeout:g} s; "
-                              f"see {shown(self.dirs.out)}/console.log")
-        for pump in pumps:
+    def running(self):
+        return self.qemu.poll() is None
+
+    def monitor(self):
+        self.qmp = self.qmp or Qmp(self.dirs.sockets + "/qmp")
+        return self.qmp
+
+    def serve(self):
+        for pump in self.pumps:
             pump.run()
-        return self.verdict()
+        self.requests.run()
+
+    def kill(self):
+        self.killed = True
+        self.qemu.kill()
 
     def status(self):
         try:
@@ -528,8 +614,13 @@ class Guest:
         return text if text.endswith("\n") else None
 
     def verdict(self):
+        """Of a guest that has ended, for whatever reason."""
+        for pump in self.pumps:
+            pump.end()
         log = self.dirs.out + "/console.log"
         status = self.status()
+        if self.killed:
+            return 0
         if status is None:
             if self.qemu.returncode:
                 raise Failure(EXIT_SETUP, f"QEMU failed ({ended(self.qemu)}); see {shown(self.dirs.out)}/qemu.log")
@@ -541,18 +632,70 @@ class Guest:
         return int(text)
 
     def stop(self):
-        for process, grace in ((self.qemu, 0), (self.simhcad, 5)):
-            if process and process.poll() is None:
-                if grace:
-                    process.terminate()
-                    try:
-                        process.wait(grace)
-                        continue
-                    except subprocess.TimeoutExpired:
-                        say("simhcad does not end on SIGTERM")
-                process.kill()
-                process.wait()
+        if self.qemu and self.qemu.poll() is None:
+            self.qemu.kill()
+            self.qemu.wait()
         self.dirs.close(self.args.drop_vram)
+
+
+class Run:
+    """One guest or two, and the device process."""
+
+    def __init__(self, args, accel):
+        self.args, self.guests = args, []
+        self.devices = DeviceProcess(args, args.out + "/simhcad.log")
+        self.deadline = time.monotonic() + args.timeout if args.timeout > 0 else None
+        if args.peer_cmd is None:
+            self.guests.append(Guest(args, accel))
+            return
+        shutil.rmtree(args.out + "/pair", ignore_errors=True)
+        os.makedirs(args.out + "/pair")
+        for number, (name, cmd) in enumerate((("a", args.cmd), ("b", args.peer_cmd))):
+            own = argparse.Namespace(**{**vars(args), "out": f"{args.out}/{name}", "cmd": cmd})
+            self.guests.append(Guest(own, accel, number, name.encode() + b": "))
+        self.guests[0].peer, self.guests[1].peer = reversed(self.guests)
+
+    def start(self):
+        self.devices.start([hca for guest in self.guests for hca in guest.hcas()])
+        for guest in self.guests:
+            guest.start()
+
+    def wait(self):
+        """Until all guests have ended; the first status that is not 0."""
+        watch = select.poll()
+        for process in [guest.qemu for guest in self.guests] + [self.devices.process]:
+            if process:
+                watch.register(os.pidfd_open(process.pid), select.POLLIN)
+        while any(guest.running() for guest in self.guests):
+            # One that has ended stays readable: then there is nothing to wait for but time.
+            if all(guest.running() for guest in self.guests):
+                watch.poll(20)
+            else:
+                time.sleep(0.02)
+            for guest in self.guests:
+                guest.serve()
+            # A guest's last act is to write its status; then it no longer matters who dies first.
+            if any(guest.running() and guest.status() is None for guest in self.guests):
+                self.devices.check()
+            if self.deadline and time.monotonic() > self.deadline:
+                raise Failure(EXIT_TIMEOUT, f"the guest was ended after {self.args.timeout:g} s; "
+                              f"see {shown(self.guests[0].dirs.out)}/console.log")
+        statuses = [guest.verdict() for guest in self.guests]
+        return next((status for status in statuses if status), 0)
+
+    def check(self):
+        """What remains to be looked at when all commands have succeeded."""
+        for guest in self.guests:
+            if not guest.killed and self.args.after:
+                status = subprocess.run([self.args.after, guest.args.out], check=False).returncode
+                if status:
+                    return status
+        return 0
+
+    def stop(self):
+        for guest in self.guests:
+            guest.stop()
+        self.devices.stop()
 
 
 def ended(process):
@@ -619,17 +762,17 @@ def accelerator(args):
 
 
 def run(args, accel):
-    guest = Guest(args, accel)
+    os.makedirs(args.out, exist_ok=True)
+    this = Run(args, accel)
     try:
-        guest.start()
-        status = guest.wait()
+        this.start()
+        status = this.wait()
         if args.check_log:
-            check_log(args.out, args.allow_log)
-        if args.after and status == 0:
-            status = subprocess.run([args.after, args.out], check=False).returncode
-        return status
+            for guest in this.guests:
+                check_log(guest.args.out, guest.args.allow_log)
+        return status or this.check()
     finally:
-        guest.stop()
+        this.stop()
 
 
 def main():

@@ -30,6 +30,8 @@ bool cq_complete(struct engine_cq *cq, const struct engine_wc *wc)
 	if (ret) {
 		if (ret == -EFAULT)
 			hca->stats.translate_faults++;
+		else
+			hca->stats.cq_overruns++;
 		cq->error = true;
 		hca->ops->cq_event(cq, ENGINE_EVENT_CQ_ERR);
 		return false;

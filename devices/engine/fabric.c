@@ -123,7 +123,8 @@ void engine_qp_ring(struct engine_qp *qp)
 {
 	if (qp->sched != ENGINE_QP_IDLE && qp->sched != ENGINE_QP_FLUSHED)
 		return;
-	if (qp->attr.state == ENGINE_QPS_RTS || qp->attr.state == ENGINE_QPS_ERR)
+	if (qp->attr.state == ENGINE_QPS_RTS || qp->attr.state == ENGINE_QPS_SQE ||
+	    qp->attr.state == ENGINE_QPS_ERR)
 		qp_sched_active(qp);
 }
 
@@ -242,12 +243,14 @@ int engine_hca_init(struct engine_hca *hca, struct fabric *fabric, const struct 
 {
 	*hca = (struct engine_hca) { .fabric = fabric, .ops = ops, .map = map };
 	if (idtab_init(&hca->qps, ENGINE_MAX_QPS) || idtab_init(&hca->cqs, ENGINE_MAX_CQS) ||
-	    idtab_init(&hca->mrs, ENGINE_MAX_MRS)) {
+	    idtab_init(&hca->srqs, ENGINE_MAX_SRQS) || idtab_init(&hca->keys, ENGINE_MAX_MRS)) {
 		idtab_destroy(&hca->qps);
 		idtab_destroy(&hca->cqs);
-		idtab_destroy(&hca->mrs);
+		idtab_destroy(&hca->srqs);
+		idtab_destroy(&hca->keys);
 		return -ENOMEM;
 	}
+	list_init(&hca->mcasts);
 	list_add_tail(&hca->node, &fabric->hcas);
 	return 0;
 }
@@ -258,7 +261,8 @@ void engine_hca_destroy(struct engine_hca *hca)
 	hca->fabric->gid_generation++;
 	idtab_destroy(&hca->qps);
 	idtab_destroy(&hca->cqs);
-	idtab_destroy(&hca->mrs);
+	idtab_destroy(&hca->srqs);
+	idtab_destroy(&hca->keys);
 }
 
 void engine_hca_set_running(struct engine_hca *hca, bool running)

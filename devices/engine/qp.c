@@ -9,12 +9,17 @@ int engine_qp_create(struct engine_qp *qp)
 {
 	int ret;
 
-	if (qp->qpn < ENGINE_FIRST_QPN || qp->type != ENGINE_QPT_RC || !qp->pdn ||
+	if ((qp->type != ENGINE_QPT_RC && qp->type != ENGINE_QPT_UC &&
+	     qp->type != ENGINE_QPT_UD) || !qp->pdn ||
 	    qp->pdn >= ENGINE_MAX_PDS)
+		return -EINVAL;
+	if (qp->qpn < ENGINE_FIRST_QPN &&
+	    (qp->qpn != ENGINE_GSI_QPN || qp->type != ENGINE_QPT_UD))
 		return -EINVAL;
 	list_init(&qp->node);
 	list_init(&qp->peer_node);
 	list_init(&qp->requesters);
+	list_init(&qp->windows);
 	ret = idtab_insert(&qp->hca->qps, qp->qpn, qp);
 	if (ret)
 		return ret;
@@ -25,6 +30,8 @@ int engine_qp_create(struct engine_qp *qp)
 	}
 	qp->send_cq->refs++;
 	qp->recv_cq->refs++;
+	if (qp->rq)
+		qp->rq->refs++;
 	return 0;
 }
 
@@ -50,10 +57,14 @@ void engine_qp_destroy(struct engine_qp *qp)
 	qp_sched_idle(qp);
 	qp_unlink_peer(qp);
 	qp_drop_requesters(qp);
+	mw_unbind_all(qp);
+	ud_detach_all(qp);
 	idtab_remove(&qp->hca->qps, qp->qpn);
 	fabric_remove_qp(qp->hca->fabric);
 	qp->send_cq->refs--;
 	qp->recv_cq->refs--;
+	if (qp->rq)
+		qp->rq->refs--;
 }
 
 /* ---- states ---- */
@@ -67,8 +78,6 @@ void qp_enter_error(struct engine_qp *qp)
 	qp_unlink_peer(qp);
 	qp_drop_requesters(qp);
 	qp_sched_active(qp);
-	if (qp->rq_shared)
-		qp->hca->ops->qp_event(qp, ENGINE_EVENT_LAST_WQE);
 }
 
 void qp_fatal(struct engine_qp *qp)
@@ -89,23 +98,27 @@ static void qp_enter_reset(struct engine_qp *qp)
 	qp->ack_timeout = false;
 	qp->sq_dead = false;
 	qp->rwr_valid = false;
-	qp->rq_dead = false;
+	if (qp->rq && !qp->rq->srqn)
+		qp->rq->error = false;
 	qp->comm_est = false;
+	qp->last_wqe = false;
 }
 
 void qp_check_drained(struct engine_qp *qp)
 {
-	if (qp->attr.state == ENGINE_QPS_SQD && !qp->wr_valid)
+	if (qp->attr.state == ENGINE_QPS_SQD && !qp->wr_valid && qp->attr.sqd_notify)
 		qp->hca->ops->qp_event(qp, ENGINE_EVENT_SQ_DRAINED);
 }
 
-/* IBTA 11.2.5.2, table 96 "QP state transition properties", for RC. */
-static const struct {
+struct qp_transition {
 	uint8_t from;
 	uint8_t to;
 	uint32_t required;
 	uint32_t optional;
-} qp_transitions[] = {
+};
+
+/* IBTA 11.2.5.2, table 96 "QP state transition properties". */
+static const struct qp_transition qp_rc_transitions[] = {
 	{ ENGINE_QPS_RESET, ENGINE_QPS_INIT, ENGINE_QP_ACCESS, 0 },
 	{ ENGINE_QPS_INIT, ENGINE_QPS_INIT, 0, ENGINE_QP_ACCESS },
 	{ ENGINE_QPS_INIT, ENGINE_QPS_RTR,
@@ -117,7 +130,7 @@ static const struct {
 	  ENGINE_QP_MAX_RD_ATOMIC,
 	  ENGINE_QP_ACCESS | ENGINE_QP_MIN_RNR_TIMER },
 	{ ENGINE_QPS_RTS, ENGINE_QPS_RTS, 0, ENGINE_QP_ACCESS | ENGINE_QP_MIN_RNR_TIMER },
-	{ ENGINE_QPS_RTS, ENGINE_QPS_SQD, 0, 0 },
+	{ ENGINE_QPS_RTS, ENGINE_QPS_SQD, 0, ENGINE_QP_SQD_NOTIFY },
 	{ ENGINE_QPS_SQD, ENGINE_QPS_RTS, 0, ENGINE_QP_ACCESS | ENGINE_QP_MIN_RNR_TIMER },
 	{ ENGINE_QPS_SQD, ENGINE_QPS_SQD, 0,
 	  ENGINE_QP_AV | ENGINE_QP_TIMEOUT | ENGINE_QP_RETRY_CNT | ENGINE_QP_RNR_RETRY |
@@ -125,20 +138,60 @@ static const struct {
 	  ENGINE_QP_MIN_RNR_TIMER },
 };
 
-static int qp_check_transition(enum engine_qp_state from, enum engine_qp_state to, uint32_t mask)
+static const struct qp_transition qp_uc_transitions[] = {
+	{ ENGINE_QPS_RESET, ENGINE_QPS_INIT, ENGINE_QP_ACCESS, 0 },
+	{ ENGINE_QPS_INIT, ENGINE_QPS_INIT, 0, ENGINE_QP_ACCESS },
+	{ ENGINE_QPS_INIT, ENGINE_QPS_RTR,
+	  ENGINE_QP_AV | ENGINE_QP_PATH_MTU | ENGINE_QP_DEST_QPN | ENGINE_QP_RQ_PSN,
+	  ENGINE_QP_ACCESS },
+	{ ENGINE_QPS_RTR, ENGINE_QPS_RTS, ENGINE_QP_SQ_PSN, ENGINE_QP_ACCESS },
+	{ ENGINE_QPS_RTS, ENGINE_QPS_RTS, 0, ENGINE_QP_ACCESS },
+	{ ENGINE_QPS_RTS, ENGINE_QPS_SQD, 0, ENGINE_QP_SQD_NOTIFY },
+	{ ENGINE_QPS_SQD, ENGINE_QPS_RTS, 0, ENGINE_QP_ACCESS },
+	{ ENGINE_QPS_SQD, ENGINE_QPS_SQD, 0, ENGINE_QP_AV | ENGINE_QP_ACCESS },
+	{ ENGINE_QPS_SQE, ENGINE_QPS_RTS, 0, ENGINE_QP_ACCESS },
+};
+
+/* The path MTU, which IBTA leaves to the port, bounds what may be sent. */
+static const struct qp_transition qp_ud_transitions[] = {
+	{ ENGINE_QPS_RESET, ENGINE_QPS_INIT, ENGINE_QP_QKEY, 0 },
+	{ ENGINE_QPS_INIT, ENGINE_QPS_INIT, 0, ENGINE_QP_QKEY },
+	{ ENGINE_QPS_INIT, ENGINE_QPS_RTR, ENGINE_QP_PATH_MTU, ENGINE_QP_QKEY },
+	{ ENGINE_QPS_RTR, ENGINE_QPS_RTS, ENGINE_QP_SQ_PSN, ENGINE_QP_QKEY },
+	{ ENGINE_QPS_RTS, ENGINE_QPS_RTS, 0, ENGINE_QP_QKEY },
+	{ ENGINE_QPS_RTS, ENGINE_QPS_SQD, 0, ENGINE_QP_SQD_NOTIFY },
+	{ ENGINE_QPS_SQD, ENGINE_QPS_RTS, 0, ENGINE_QP_QKEY },
+	{ ENGINE_QPS_SQD, ENGINE_QPS_SQD, 0, ENGINE_QP_QKEY },
+	{ ENGINE_QPS_SQE, ENGINE_QPS_RTS, 0, ENGINE_QP_QKEY },
+};
+
+static const struct {
+	const struct qp_transition *table;
+	size_t len;
+} qp_transitions[] = {
+	[ENGINE_QPT_RC] = { qp_rc_transitions,
+			    sizeof(qp_rc_transitions) / sizeof(qp_rc_transitions[0]) },
+	[ENGINE_QPT_UC] = { qp_uc_transitions,
+			    sizeof(qp_uc_transitions) / sizeof(qp_uc_transitions[0]) },
+	[ENGINE_QPT_UD] = { qp_ud_transitions,
+			    sizeof(qp_ud_transitions) / sizeof(qp_ud_transitions[0]) },
+};
+
+static int qp_check_transition(enum engine_qp_type type, enum engine_qp_state from,
+			       enum engine_qp_state to, uint32_t mask)
 {
-	size_t i;
+	const struct qp_transition *t = qp_transitions[type].table;
+	const struct qp_transition *end = t + qp_transitions[type].len;
 
 	mask &= ~ENGINE_QP_STATE;
 	if (to == ENGINE_QPS_RESET || to == ENGINE_QPS_ERR)
 		return mask ? -EINVAL : 0;
-	for (i = 0; i < sizeof(qp_transitions) / sizeof(qp_transitions[0]); i++) {
-		if (qp_transitions[i].from != from || qp_transitions[i].to != to)
+	for (; t < end; t++) {
+		if (t->from != from || t->to != to)
 			continue;
-		if (qp_transitions[i].required & ~mask)
+		if (t->required & ~mask)
 			return -EINVAL;
-		return mask & ~(qp_transitions[i].required | qp_transitions[i].optional) ?
-			-EINVAL : 0;
+		return mask & ~(t->required | t->optional) ? -EINVAL : 0;
 	}
 	return -EINVAL;
 }
@@ -147,7 +200,7 @@ static int qp_check_attr(struct engine_qp *qp, const struct engine_qp_attr *attr
 {
 	struct engine_hca *hca = qp->hca;
 
-	if ((mask & ENGINE_QP_ACCESS && attr->access & ~ENGINE_ACCESS_ALL) ||
+	if ((mask & ENGINE_QP_ACCESS && attr->access & ~ENGINE_ACCESS_QP) ||
 	    (mask & ENGINE_QP_PATH_MTU && (attr->path_mtu < 1 || attr->path_mtu > 5)) ||
 	    (mask & ENGINE_QP_TIMEOUT && attr->timeout > 31) ||
 	    (mask & ENGINE_QP_RETRY_CNT && attr->retry_cnt > 7) ||
@@ -161,6 +214,8 @@ static int qp_check_attr(struct engine_qp *qp, const struct engine_qp_attr *attr
 	     attr->max_dest_rd_atomic > ENGINE_MAX_RD_ATOMIC))
 		return -EINVAL;
 	if (mask & ENGINE_QP_AV) {
+		if (attr->flow_label & ~ENGINE_FLOW_LABEL_MASK)
+			return -EINVAL;
 		if (attr->sgid_index >= ENGINE_MAX_GIDS || !hca->gids[attr->sgid_index].valid)
 			return -EINVAL;
 		if (!fabric_find_gid(hca->fabric, hca, attr->dgid))
@@ -180,6 +235,8 @@ static void qp_take_attr(struct engine_qp_attr *to, const struct engine_qp_attr 
 		to->hop_limit = from->hop_limit;
 		to->tclass = from->tclass;
 		to->sgid_index = from->sgid_index;
+		to->flow_label = from->flow_label;
+		to->sl = from->sl;
 		memcpy(to->dgid, from->dgid, sizeof(to->dgid));
 		memcpy(to->dmac, from->dmac, sizeof(to->dmac));
 	}
@@ -213,7 +270,7 @@ int engine_qp_modify(struct engine_qp *qp, const struct engine_qp_attr *attr, ui
 
 	if (mask & ~ENGINE_QP_ALL || to > ENGINE_QPS_ERR)
 		return -EINVAL;
-	ret = qp_check_transition(from, to, mask);
+	ret = qp_check_transition(qp->type, from, to, mask);
 	if (ret)
 		return ret;
 	ret = qp_check_attr(qp, attr, mask);
@@ -229,6 +286,8 @@ int engine_qp_modify(struct engine_qp *qp, const struct engine_qp_attr *attr, ui
 		return 0;
 	}
 	qp_take_attr(&qp->attr, attr, mask);
+	if (from != to)
+		qp->attr.sqd_notify = mask & ENGINE_QP_SQD_NOTIFY && attr->sqd_notify;
 	qp->attr.state = to;
 	if (mask & (ENGINE_QP_AV | ENGINE_QP_DEST_QPN)) {
 		qp_unlink_peer(qp);
@@ -262,7 +321,8 @@ void qp_complete_send(struct engine_qp *qp, enum engine_wc_status status, uint32
 	if (status == ENGINE_WC_SUCCESS) {
 		if (!(wr->flags & ENGINE_WR_SIGNALED))
 			return;
-		if (wr->opcode >= ENGINE_WR_RDMA_READ)
+		if (wr->opcode >= ENGINE_WR_RDMA_READ &&
+		    wr->opcode <= ENGINE_WR_ATOMIC_FETCH_AND_ADD)
 			wc.byte_len = wr->length;
 	}
 	if (!cq_complete(qp->send_cq, &wc))
@@ -270,8 +330,9 @@ void qp_complete_send(struct engine_qp *qp, enum engine_wc_status status, uint32
 }
 
 bool qp_complete_recv(struct engine_qp *qp, enum engine_wc_status status, uint32_t verr,
-		      const struct engine_send_wr *wr)
+		      const struct engine_qp *sender)
 {
+	const struct engine_send_wr *wr = sender ? &sender->wr : NULL;
 	struct engine_wc wc = {
 		.qp = qp,
 		.index = qp->rwr.index,
@@ -285,9 +346,17 @@ bool qp_complete_recv(struct engine_qp *qp, enum engine_wc_status status, uint32
 	qp->rwr_valid = false;
 	if (status == ENGINE_WC_SUCCESS) {
 		wc.byte_len = wr->length;
+		if (qp->type == ENGINE_QPT_UD) {
+			wc.byte_len += ENGINE_UD_HEADER;
+			wc.grh = true;
+			wc.src_qpn = sender->qpn;
+			wc.sl = wr->ud.sl;
+		}
 		wc.imm_data = wr->imm_data;
 		wc.with_imm = wr->opcode == ENGINE_WR_SEND_WITH_IMM ||
 			      wr->opcode == ENGINE_WR_RDMA_WRITE_WITH_IMM;
+		wc.inv_rkey = wr->rkey;
+		wc.with_inv = wr->opcode == ENGINE_WR_SEND_WITH_INV;
 		wc.solicited = wr->flags & ENGINE_WR_SOLICITED;
 		qp->hca->stats.rx_msgs++;
 		qp->hca->stats.rx_bytes += wr->length;
@@ -324,25 +393,49 @@ int qp_fetch_send(struct engine_qp *qp)
 
 int qp_fetch_recv(struct engine_qp *qp)
 {
+	struct engine_rq *rq = qp->rq;
 	int ret;
 
-	if (qp->rq_dead)
+	/* An SRQ that is lost; each of its QPs is told when it wants something from it. */
+	if (rq->error) {
+		qp_fatal(qp);
 		return 0;
-	ret = qp->hca->ops->fetch_recv(qp->rq, &qp->rwr);
-	if (!ret)
+	}
+	ret = rq->hca->ops->fetch_recv(rq, &qp->rwr);
+	if (!ret) {
+		srq_check_limit(rq, 0);
 		return 0;
+	}
 	if (ret == 1 || ret == -EINVAL) {
 		qp->rwr_valid = true;
+		srq_check_limit(rq, qp->rwr.left);
 		return ret;
 	}
 	if (ret == -EFAULT)
 		qp->hca->stats.translate_faults++;
-	qp->rq_dead = true;
+	if (rq->srqn)
+		rq->hca->ops->srq_event(rq, ENGINE_EVENT_SRQ_ERR);
+	rq->error = true;
 	qp_fatal(qp);
 	return 0;
 }
 
 /* ---- turns ---- */
+
+/* What others may still take from a shared queue stays there. */
+static bool qp_owns_rq(const struct engine_qp *qp)
+{
+	return qp->rq && !qp->rq->srqn && !qp->rq->error;
+}
+
+/* Everything is flushed, so is the last receive that this QP had from its SRQ. */
+static void qp_report_last_wqe(struct engine_qp *qp)
+{
+	if (!qp->rq || !qp->rq->srqn || qp->last_wqe)
+		return;
+	qp->last_wqe = true;
+	qp->hca->ops->qp_event(qp, ENGINE_EVENT_LAST_WQE);
+}
 
 static bool qp_flush_one(struct engine_qp *qp)
 {
@@ -350,8 +443,9 @@ static bool qp_flush_one(struct engine_qp *qp)
 		qp_complete_send(qp, ENGINE_WC_WR_FLUSH_ERR, 0);
 		return true;
 	}
-	/* What others may still take from a shared queue stays there. */
-	if (qp->rwr_valid || (qp->rq && !qp->rq_shared && qp_fetch_recv(qp))) {
+	if (qp->attr.state == ENGINE_QPS_SQE)
+		return false;
+	if (qp->rwr_valid || (qp_owns_rq(qp) && qp_fetch_recv(qp))) {
 		qp_complete_recv(qp, ENGINE_WC_WR_FLUSH_ERR, 0, NULL);
 		return true;
 	}
@@ -370,12 +464,17 @@ static uint32_t qp_flush_turn(struct engine_qp *qp)
 
 	if (n)
 		hca->fabric->flushed_interval = FLUSHED_SCAN_MIN_NS;
-	if (n == ENGINE_TURN_WRS)
+	if (n == ENGINE_TURN_WRS) {
 		qp_sched_active(qp);
-	else if (qp->rq && !qp->rq_shared && !qp->rq_dead)
-		qp_sched_flushed(qp);
-	else
+	} else if (qp->attr.state == ENGINE_QPS_SQE) {
 		qp_sched_idle(qp);
+	} else {
+		qp_report_last_wqe(qp);
+		if (qp_owns_rq(qp))
+			qp_sched_flushed(qp);
+		else
+			qp_sched_idle(qp);
+	}
 	return n * ENGINE_PIECE_BYTES;
 }
 
@@ -387,13 +486,13 @@ uint32_t qp_turn(struct engine_qp *qp)
 	switch (qp->attr.state) {
 	case ENGINE_QPS_RTS:
 	case ENGINE_QPS_SQD:
-		return rc_turn(qp);
+		return qp->type == ENGINE_QPT_UD ? ud_turn(qp) : rc_turn(qp);
+	case ENGINE_QPS_SQE:
 	case ENGINE_QPS_ERR:
 		return qp_flush_turn(qp);
 	case ENGINE_QPS_RESET:
 	case ENGINE_QPS_INIT:
 	case ENGINE_QPS_RTR:
-	case ENGINE_QPS_SQE:
 		break;
 	}
 	return 0;

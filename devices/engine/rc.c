@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * Reliable connections.
+ * Connections, reliable ones and others.
  *
  * There are no packets: a request is checked at both ends and copied, and what a responder would
  * answer is known at once. So requests complete in order, reads and atomics before the
@@ -13,6 +13,11 @@
  *   admit	the responder's checks (IBTA 9.9.3): it accepts, is not ready, or refuses
  *   copy	by DMA address, from one end to the other
  *   finish	completions, the responder's first
+ * Requests that concern a key of this end only pass the first.
+ *
+ * On an unreliable connection the requester never hears of the responder: a message that is not
+ * taken is dropped, and complete for the one who sent it. Of its own errors it hears by SQE
+ * (IBTA 10.3.1).
  */
 #include <stddef.h>
 
@@ -20,7 +25,7 @@
 
 enum rc_step {
 	RC_OK,			/* go on */
-	RC_AGAIN,		/* budget is used up */
+	RC_AGAIN,		/* in another turn: budget is used up, or UC dropped a message */
 	RC_STOP,		/* in ERR or waiting; already where it belongs */
 };
 
@@ -44,7 +49,38 @@ static bool rc_is_read(const struct engine_send_wr *wr)
 
 static bool rc_is_send(const struct engine_send_wr *wr)
 {
-	return wr->opcode == ENGINE_WR_SEND || wr->opcode == ENGINE_WR_SEND_WITH_IMM;
+	return wr->opcode == ENGINE_WR_SEND || wr->opcode == ENGINE_WR_SEND_WITH_IMM ||
+	       wr->opcode == ENGINE_WR_SEND_WITH_INV;
+}
+
+/* Changes what a key stands for, at this end: needs no responder. */
+static bool rc_is_local(const struct engine_send_wr *wr)
+{
+	return wr->opcode == ENGINE_WR_LOCAL_INV || wr->opcode == ENGINE_WR_BIND_MW ||
+	       wr->opcode == ENGINE_WR_REG_MR;
+}
+
+static bool rc_is_uc(const struct engine_qp *qp)
+{
+	return qp->type == ENGINE_QPT_UC;
+}
+
+/* IBTA 9.8.1: what needs no answer. */
+static bool rc_uc_opcode_ok(const struct engine_send_wr *wr)
+{
+	return wr->opcode <= ENGINE_WR_SEND_WITH_IMM || rc_is_local(wr);
+}
+
+static bool rc_opcode_ok(const struct engine_send_wr *wr)
+{
+	return wr->opcode <= ENGINE_WR_SEND_WITH_INV || wr->opcode == ENGINE_WR_FLUSH ||
+	       wr->opcode == ENGINE_WR_ATOMIC_WRITE || wr->opcode == ENGINE_WR_REG_MR;
+}
+
+/* Of eight bytes, at once. */
+static bool rc_is_word(const struct engine_send_wr *wr)
+{
+	return rc_is_atomic(wr) || wr->opcode == ENGINE_WR_ATOMIC_WRITE;
 }
 
 static bool rc_takes_recv(const struct engine_send_wr *wr)
@@ -59,6 +95,7 @@ static void rc_local_side(struct xfer_side *side, struct engine_qp *qp)
 
 	*side = (struct xfer_side) {
 		.hca = qp->hca,
+		.qp = qp,
 		.hint = &qp->local_hint,
 		.sge = wr->sge,
 		.num_sge = wr->num_sge,
@@ -77,10 +114,11 @@ static void rc_recv_side(struct xfer_side *side, struct engine_qp *qp, struct en
 {
 	*side = (struct xfer_side) {
 		.hca = peer->hca,
+		.qp = peer,
 		.hint = &peer->recv_hint,
 		.sge = peer->rwr.sge,
 		.num_sge = peer->rwr.num_sge,
-		.pdn = peer->pdn,
+		.pdn = peer->rq->pdn,
 		.access = ENGINE_ACCESS_LOCAL_WRITE,
 		.prot = DMA_MAP_WRITE,
 		.since = qp->wr_admitted ? qp->remote_since : MR_SINCE_ANY,
@@ -91,6 +129,8 @@ static uint32_t rc_remote_access(const struct engine_send_wr *wr)
 {
 	if (wr->opcode == ENGINE_WR_RDMA_READ)
 		return ENGINE_ACCESS_REMOTE_READ;
+	if (wr->opcode == ENGINE_WR_FLUSH)
+		return wr->mem.access;
 	return rc_is_atomic(wr) ? ENGINE_ACCESS_REMOTE_ATOMIC : ENGINE_ACCESS_REMOTE_WRITE;
 }
 
@@ -107,6 +147,7 @@ static void rc_remote_side(struct xfer_side *side, struct engine_sge *sge, struc
 	};
 	*side = (struct xfer_side) {
 		.hca = peer->hca,
+		.qp = peer,
 		.hint = &qp->remote_hint,
 		.sge = sge,
 		.num_sge = 1,
@@ -124,14 +165,53 @@ static void rc_remote_side(struct xfer_side *side, struct engine_sge *sge, struc
 static enum rc_step rc_fail(struct engine_qp *qp, enum engine_wc_status status, uint32_t verr)
 {
 	qp_complete_send(qp, status, verr);
-	qp_enter_error(qp);
+	if (!rc_is_uc(qp)) {
+		qp_enter_error(qp);
+		return RC_STOP;
+	}
+	/* If not it has lost its CQ, or was its own responder and failed there. */
+	if (qp->attr.state != ENGINE_QPS_ERR)
+		qp->attr.state = ENGINE_QPS_SQE;
+	qp_sched_active(qp);
 	return RC_STOP;
+}
+
+static uint32_t rc_next_psn(const struct engine_qp *qp)
+{
+	uint32_t mtu_shift = 7 + qp->attr.path_mtu;
+	uint32_t packets = (qp->wr.length + (1u << mtu_shift) - 1) >> mtu_shift;
+
+	return (qp->attr.sq_psn + (packets ? packets : 1)) & 0xffffff;
+}
+
+static enum rc_step rc_succeed(struct engine_qp *qp)
+{
+	qp->attr.sq_psn = rc_next_psn(qp);
+	qp->retries_left = qp->attr.retry_cnt;
+	qp->rnr_left = qp->attr.rnr_retry;
+	qp->ack_timeout = false;
+	qp->wr_admitted = false;
+	qp->hca->stats.tx_wrs++;
+	qp->hca->stats.tx_bytes += qp->wr.length;
+	qp_complete_send(qp, ENGINE_WC_SUCCESS, 0);
+	return qp->attr.state == ENGINE_QPS_ERR ? RC_STOP : RC_OK;
+}
+
+/* UC: nobody has taken it. The responder may not be the peer any more, for whom this turn is. */
+static enum rc_step rc_drop(struct engine_qp *qp)
+{
+	enum rc_step step = rc_succeed(qp);
+
+	return step == RC_OK ? RC_AGAIN : step;
 }
 
 /* The responder refuses: both ends go to ERR, the responder's software hears of it by @event. */
 static enum rc_step rc_nak(struct engine_qp *qp, struct engine_qp *peer,
 			   enum engine_wc_status status, uint32_t verr, enum engine_event event)
 {
+	if (rc_is_uc(qp))
+		return rc_drop(qp);
+	qp->hca->stats.remote_errors++;
 	peer->hca->ops->qp_event(peer, event);
 	qp_enter_error(peer);
 	return rc_fail(qp, status, verr | ENGINE_VERR_REMOTE);
@@ -152,9 +232,23 @@ static enum rc_step rc_nak_recv(struct engine_qp *qp, struct engine_qp *peer,
 				enum engine_wc_status recv_status, enum engine_wc_status status,
 				uint32_t verr)
 {
-	qp_complete_recv(peer, recv_status, verr, &qp->wr);
+	/* What does not fit is dropped on UC, and the receive stays. */
+	if (rc_is_uc(qp) && recv_status == ENGINE_WC_LOC_LEN_ERR)
+		return rc_drop(qp);
+	qp->hca->stats.remote_errors++;
+	qp_complete_recv(peer, recv_status, verr, qp);
 	qp_enter_error(peer);
+	if (rc_is_uc(qp))
+		return rc_drop(qp);
 	return rc_fail(qp, status, verr | ENGINE_VERR_REMOTE);
+}
+
+/* The responder has lost a queue, and is in ERR already. */
+static enum rc_step rc_lost(struct engine_qp *qp, uint32_t verr)
+{
+	if (rc_is_uc(qp))
+		return rc_drop(qp);
+	return rc_fail(qp, ENGINE_WC_REM_OP_ERR, verr | ENGINE_VERR_REMOTE);
 }
 
 /* Nobody answers (IBTA 9.7.6.1.3): retry after the ACK timeout, retry_cnt times. */
@@ -162,7 +256,10 @@ static enum rc_step rc_no_answer(struct engine_qp *qp)
 {
 	uint32_t verr = qp->no_answer;
 
+	if (rc_is_uc(qp))
+		return rc_drop(qp);
 	if (qp->ack_timeout) {
+		qp->hca->stats.ack_timeouts++;
 		qp->ack_timeout = false;
 		if (!qp->retries_left)
 			return rc_fail(qp, ENGINE_WC_RETRY_EXC_ERR, verr);
@@ -179,7 +276,10 @@ static enum rc_step rc_no_answer(struct engine_qp *qp)
 
 static enum rc_step rc_rnr(struct engine_qp *qp, struct engine_qp *peer)
 {
+	if (rc_is_uc(qp))
+		return rc_drop(qp);
 	peer->hca->stats.rnr_naks++;
+	qp->hca->stats.rnr_retries++;
 	/* An answer, too. */
 	qp->ack_timeout = false;
 	qp->retries_left = qp->attr.retry_cnt;
@@ -194,15 +294,24 @@ static enum rc_step rc_rnr(struct engine_qp *qp, struct engine_qp *peer)
 
 /* ---- check ---- */
 
+static bool rc_flush_ok(const struct engine_send_wr *wr)
+{
+	return wr->mem.access && wr->mem.length <= ENGINE_MAX_MSG &&
+	       !(wr->mem.access & ~(ENGINE_ACCESS_FLUSH_GLOBAL | ENGINE_ACCESS_FLUSH_PERSISTENT));
+}
+
 static enum rc_step rc_check(struct engine_qp *qp)
 {
 	struct engine_send_wr *wr = &qp->wr;
+	bool no_data = rc_is_local(wr) || wr->opcode == ENGINE_WR_FLUSH;
 	struct xfer_side local;
 	uint32_t i, verr;
 
-	if (wr->opcode > ENGINE_WR_ATOMIC_FETCH_AND_ADD ||
-	    (wr->flags & ENGINE_WR_INLINE && (rc_is_read(wr) || wr->length > ENGINE_MAX_INLINE)) ||
-	    wr->num_sge > ENGINE_MAX_SGE)
+	if (!rc_opcode_ok(wr) || (rc_is_uc(qp) && !rc_uc_opcode_ok(wr)) ||
+	    wr->num_sge > (no_data ? 0 : ENGINE_MAX_SGE) ||
+	    (wr->flags & ENGINE_WR_INLINE &&
+	     (rc_is_read(wr) || no_data || wr->length > ENGINE_MAX_INLINE)) ||
+	    (wr->opcode == ENGINE_WR_FLUSH && !rc_flush_ok(wr)))
 		return rc_fail(qp, ENGINE_WC_LOC_QP_OP_ERR, ENGINE_VERR_WQE);
 	if (rc_is_read(wr) && !qp->attr.max_rd_atomic)
 		return rc_fail(qp, ENGINE_WC_LOC_QP_OP_ERR, ENGINE_VERR_RD_ATOMIC);
@@ -213,13 +322,33 @@ static enum rc_step rc_check(struct engine_qp *qp)
 	}
 	if (wr->length > ENGINE_MAX_MSG)
 		return rc_fail(qp, ENGINE_WC_LOC_LEN_ERR, ENGINE_VERR_LENGTH);
-	if (rc_is_atomic(wr) && wr->length != sizeof(uint64_t))
+	if (rc_is_word(wr) && wr->length != sizeof(uint64_t))
 		return rc_fail(qp, ENGINE_WC_LOC_LEN_ERR, ENGINE_VERR_ATOMIC_LENGTH);
 	rc_local_side(&local, qp);
 	verr = xfer_check(&local);
 	if (verr)
 		return rc_fail(qp, ENGINE_WC_LOC_PROT_ERR, verr);
 	return RC_OK;
+}
+
+/* ---- local requests ---- */
+
+static enum rc_step rc_execute_local(struct engine_qp *qp)
+{
+	const struct engine_send_wr *wr = &qp->wr;
+	uint32_t verr;
+
+	if (wr->opcode == ENGINE_WR_BIND_MW)
+		verr = key_bind(qp, wr);
+	else if (wr->opcode == ENGINE_WR_REG_MR)
+		verr = key_register(qp, wr);
+	else
+		verr = key_invalidate(qp, wr->rkey, false);
+	if (verr)
+		return rc_fail(qp, ENGINE_WC_MW_BIND_ERR, verr);
+	qp->hca->stats.tx_wrs++;
+	qp_complete_send(qp, ENGINE_WC_SUCCESS, 0);
+	return qp->attr.state == ENGINE_QPS_ERR ? RC_STOP : RC_OK;
 }
 
 /* ---- reach ---- */
@@ -230,9 +359,9 @@ static uint32_t rc_check_peer(const struct engine_qp *qp, const struct engine_qp
 	if (!peer)
 		return ENGINE_VERR_NO_PEER;
 	if (peer->attr.state != ENGINE_QPS_RTR && peer->attr.state != ENGINE_QPS_RTS &&
-	    peer->attr.state != ENGINE_QPS_SQD)
+	    peer->attr.state != ENGINE_QPS_SQD && peer->attr.state != ENGINE_QPS_SQE)
 		return ENGINE_VERR_PEER_STATE;
-	if (peer->type != ENGINE_QPT_RC || peer->attr.dest_qpn != qp->qpn ||
+	if (peer->type != qp->type || peer->attr.dest_qpn != qp->qpn ||
 	    !hca_has_gid(qp->hca, peer->attr.dgid))
 		return ENGINE_VERR_PEER_OTHER;
 	return 0;
@@ -285,7 +414,7 @@ static enum rc_step rc_admit_recv(struct engine_qp *qp, struct engine_qp *peer)
 	if (!ret) {
 		if (peer->attr.state != ENGINE_QPS_ERR)
 			return rc_rnr(qp, peer);
-		return rc_fail(qp, ENGINE_WC_REM_OP_ERR, ENGINE_VERR_WQE | ENGINE_VERR_REMOTE);
+		return rc_lost(qp, ENGINE_VERR_WQE);
 	}
 	if (!rc_is_send(wr))
 		return RC_OK;
@@ -302,6 +431,25 @@ static enum rc_step rc_admit_recv(struct engine_qp *qp, struct engine_qp *peer)
 	return RC_OK;
 }
 
+/*
+ * What was written is where everybody sees it already, and nothing here is persistent: what is left
+ * of a flush is whether it is allowed.
+ */
+static uint32_t rc_check_flush(const struct engine_send_wr *wr, const struct xfer_side *side)
+{
+	const struct engine_sge range = {
+		.addr = wr->remote_addr,
+		.length = wr->mem.length,
+		.key = wr->rkey,
+	};
+	struct engine_mr *mr;
+	uint64_t off;
+
+	if (wr->flags & ENGINE_WR_FLUSH_MR)
+		return mr_check_rights(side, wr->rkey);
+	return mr_check(side, &range, &mr, &off);
+}
+
 static enum rc_step rc_admit(struct engine_qp *qp, struct engine_qp *peer)
 {
 	const struct engine_send_wr *wr = &qp->wr;
@@ -315,10 +463,11 @@ static enum rc_step rc_admit(struct engine_qp *qp, struct engine_qp *peer)
 			return rc_nak_invalid(qp, peer, ENGINE_VERR_QP_ACCESS);
 		if (rc_is_read(wr) && !peer->attr.max_dest_rd_atomic)
 			return rc_nak_invalid(qp, peer, ENGINE_VERR_RD_ATOMIC);
-		if (rc_is_atomic(wr) && wr->remote_addr % sizeof(uint64_t))
+		if (rc_is_word(wr) && wr->remote_addr % sizeof(uint64_t))
 			return rc_nak_invalid(qp, peer, ENGINE_VERR_ALIGN);
 		rc_remote_side(&side, &sge, qp, peer);
-		verr = xfer_check(&side);
+		verr = wr->opcode == ENGINE_WR_FLUSH ? rc_check_flush(wr, &side) :
+						       xfer_check(&side);
 		if (verr)
 			return rc_nak_access(qp, peer, verr);
 	}
@@ -341,23 +490,58 @@ static enum rc_step rc_remote_copy_err(struct engine_qp *qp, struct engine_qp *p
 	return rc_nak_access(qp, peer, verr);
 }
 
-static enum rc_step rc_atomic(struct engine_qp *qp, struct engine_qp *peer, uint32_t *budget)
+/* The eight bytes that are changed at once. */
+static enum rc_step rc_target(struct engine_qp *qp, struct engine_qp *peer, uint64_t **target)
 {
-	const struct engine_send_wr *wr = &qp->wr;
-	struct xfer_side local, remote, answer = { 0 };
+	struct xfer_side remote;
 	struct engine_sge sge;
-	uint64_t *target;
-	uint64_t old;
 	void *ptr;
 	size_t n;
 
 	rc_remote_side(&remote, &sge, qp, peer);
-	n = xfer_ptr(&remote, sizeof(*target), &ptr);
+	n = xfer_ptr(&remote, sizeof(**target), &ptr);
 	if (!n)
 		return rc_remote_copy_err(qp, peer, remote.verr);
-	if (n < sizeof(*target) || (uintptr_t)ptr % sizeof(*target))
+	if (n < sizeof(**target) || (uintptr_t)ptr % sizeof(**target))
 		return rc_nak_invalid(qp, peer, ENGINE_VERR_ALIGN);
-	target = ptr;
+	*target = ptr;
+	return RC_OK;
+}
+
+static enum rc_step rc_atomic_write(struct engine_qp *qp, struct engine_qp *peer,
+				    uint32_t *budget)
+{
+	const struct engine_send_wr *wr = &qp->wr;
+	struct xfer_side local, value = { 0 };
+	uint64_t *target;
+	uint64_t data = 0;
+	enum rc_step step;
+
+	value.inline_data = (const uint8_t *)&data;
+	rc_local_side(&local, qp);
+	while (qp->done < wr->length) {
+		if (xfer_copy(&local, &value, wr->length, &qp->done, budget) == XFER_SRC_ERR)
+			return rc_local_copy_err(qp, local.verr);
+		if (!*budget)
+			*budget = ENGINE_PIECE_BYTES;
+	}
+	step = rc_target(qp, peer, &target);
+	if (step == RC_OK)
+		__atomic_store_n(target, data, __ATOMIC_SEQ_CST);
+	return step;
+}
+
+static enum rc_step rc_atomic(struct engine_qp *qp, struct engine_qp *peer, uint32_t *budget)
+{
+	const struct engine_send_wr *wr = &qp->wr;
+	struct xfer_side local, answer = { 0 };
+	uint64_t *target;
+	enum rc_step step;
+	uint64_t old;
+
+	step = rc_target(qp, peer, &target);
+	if (step != RC_OK)
+		return step;
 	if (wr->opcode == ENGINE_WR_ATOMIC_FETCH_AND_ADD) {
 		old = __atomic_fetch_add(target, wr->compare_add, __ATOMIC_SEQ_CST);
 	} else {
@@ -390,6 +574,8 @@ static enum rc_step rc_copy(struct engine_qp *qp, struct engine_qp *peer, uint32
 		return RC_OK;
 	if (rc_is_atomic(wr))
 		return rc_atomic(qp, peer, budget);
+	if (wr->opcode == ENGINE_WR_ATOMIC_WRITE)
+		return rc_atomic_write(qp, peer, budget);
 
 	rc_local_side(&local, qp);
 	if (rc_is_send(wr))
@@ -422,28 +608,22 @@ static enum rc_step rc_copy(struct engine_qp *qp, struct engine_qp *peer, uint32
 static enum rc_step rc_finish(struct engine_qp *qp, struct engine_qp *peer)
 {
 	const struct engine_send_wr *wr = &qp->wr;
-	uint32_t mtu_shift = 7 + qp->attr.path_mtu;
-	uint32_t packets = (wr->length + (1u << mtu_shift) - 1) >> mtu_shift;
+	uint32_t verr;
 
-	if (!packets)
-		packets = 1;
-	qp->attr.sq_psn = (qp->attr.sq_psn + packets) & 0xffffff;
-	peer->attr.rq_psn = (peer->attr.rq_psn + packets) & 0xffffff;
-	qp->retries_left = qp->attr.retry_cnt;
-	qp->rnr_left = qp->attr.rnr_retry;
-	qp->ack_timeout = false;
-	qp->wr_admitted = false;
-	qp->hca->stats.tx_wrs++;
-	qp->hca->stats.tx_bytes += wr->length;
-
+	if (wr->opcode == ENGINE_WR_SEND_WITH_INV) {
+		verr = key_invalidate(peer, wr->rkey, true);
+		if (verr)
+			return rc_nak_recv(qp, peer, ENGINE_WC_REM_INV_REQ_ERR,
+					   ENGINE_WC_REM_ACCESS_ERR, verr);
+	}
+	peer->attr.rq_psn = rc_next_psn(qp);
 	if (peer->attr.state == ENGINE_QPS_RTR && !peer->comm_est) {
 		peer->comm_est = true;
 		peer->hca->ops->qp_event(peer, ENGINE_EVENT_COMM_EST);
 	}
-	if (rc_takes_recv(wr) && !qp_complete_recv(peer, ENGINE_WC_SUCCESS, 0, wr))
-		return rc_fail(qp, ENGINE_WC_REM_OP_ERR, ENGINE_VERR_PEER_CQ | ENGINE_VERR_REMOTE);
-	qp_complete_send(qp, ENGINE_WC_SUCCESS, 0);
-	return qp->attr.state == ENGINE_QPS_ERR ? RC_STOP : RC_OK;
+	if (rc_takes_recv(wr) && !qp_complete_recv(peer, ENGINE_WC_SUCCESS, 0, qp))
+		return rc_lost(qp, ENGINE_VERR_PEER_CQ);
+	return rc_succeed(qp);
 }
 
 /* ---- turns ---- */
@@ -456,9 +636,11 @@ static enum rc_step rc_execute(struct engine_qp *qp, struct engine_qp *peer, uin
 		step = rc_check(qp);
 		if (step != RC_OK)
 			return step;
+		if (rc_is_local(&qp->wr))
+			return rc_execute_local(qp);
 		if (!peer)
 			return rc_no_answer(qp);
-		if (peer->attr.rq_psn != qp->attr.sq_psn) {
+		if (peer->attr.rq_psn != qp->attr.sq_psn && !rc_is_uc(qp)) {
 			qp->no_answer = ENGINE_VERR_PSN;
 			return rc_no_answer(qp);
 		}
@@ -475,21 +657,6 @@ static enum rc_step rc_execute(struct engine_qp *qp, struct engine_qp *peer, uin
 	return rc_finish(qp, peer);
 }
 
-/* Always in the same order, so that several engine threads would do no harm. */
-static void rc_lock_maps(struct dma_map *a, struct dma_map *b)
-{
-	dma_map_read_lock(a < b ? a : b);
-	if (a != b)
-		dma_map_read_lock(a < b ? b : a);
-}
-
-static void rc_unlock_maps(struct dma_map *a, struct dma_map *b)
-{
-	dma_map_read_unlock(a);
-	if (a != b)
-		dma_map_read_unlock(b);
-}
-
 uint32_t rc_turn(struct engine_qp *qp)
 {
 	struct engine_qp *peer = rc_find_peer(qp);
@@ -500,7 +667,7 @@ uint32_t rc_turn(struct engine_qp *qp)
 	unsigned int n;
 	int ret;
 
-	rc_lock_maps(local, remote);
+	xfer_lock_maps(local, remote);
 	for (n = 0; n < ENGINE_TURN_WRS && budget && step == RC_OK; n++) {
 		if (!qp->wr_valid) {
 			ret = qp->attr.state == ENGINE_QPS_SQD ? 0 : qp_fetch_send(qp);
@@ -518,7 +685,7 @@ uint32_t rc_turn(struct engine_qp *qp)
 			qp_check_drained(qp);
 	}
 
-	rc_unlock_maps(local, remote);
+	xfer_unlock_maps(local, remote);
 
 	if (step != RC_STOP)
 		qp_sched_active(qp);

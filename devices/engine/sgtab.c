@@ -89,6 +89,12 @@ void sgtab_trim(struct sgtab *tab)
 	tab->cap = tab->nsegs;
 }
 
+void sgtab_reset(struct sgtab *tab)
+{
+	tab->nsegs = 0;
+	tab->length = 0;
+}
+
 void sgtab_destroy(struct sgtab *tab)
 {
 	free(tab->start);

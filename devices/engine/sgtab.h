@@ -52,6 +52,9 @@ int sgtab_add(struct sgtab *tab, uint64_t addr, uint64_t length);
 /* No more sgtab_add(): gives back what was not needed. */
 void sgtab_trim(struct sgtab *tab);
 
+/* Empty again, with the room it has. */
+void sgtab_reset(struct sgtab *tab);
+
 void sgtab_destroy(struct sgtab *tab);
 
 /* Bytes of memory sgtab_init(@max) takes. */

@@ -8,14 +8,14 @@ uint32_t xfer_check(const struct xfer_side *side)
 {
 	struct engine_mr *mr;
 	uint32_t i, verr;
+	uint64_t off;
 
 	for (i = 0; i < side->num_sge; i++) {
 		const struct engine_sge *sge = &side->sge[i];
 
 		if (!sge->length)
 			continue;
-		verr = mr_check(side->hca, sge->key, side->pdn, side->access, sge->addr,
-				sge->length, side->since, &mr);
+		verr = mr_check(side, sge, &mr, &off);
 		if (verr)
 			return verr;
 	}
@@ -53,16 +53,15 @@ size_t xfer_ptr(struct xfer_side *side, size_t want, void **ptr)
 	}
 	sge = &side->sge[side->idx];
 	if (!side->mr) {
-		side->verr = mr_check(side->hca, sge->key, side->pdn, side->access, sge->addr,
-				      sge->length, side->since, &side->mr);
+		side->verr = mr_check(side, sge, &side->mr, &side->mr_off);
 		if (side->verr)
 			return 0;
 	}
 	n = sge->length - side->off;
 	if (n > want)
 		n = want;
-	n = sgtab_ptr(&side->mr->sg, side->hint, side->hca->map,
-		      sge->addr - side->mr->iova + side->off, n, side->prot, ptr);
+	n = sgtab_ptr(&side->mr->sg, side->hint, side->hca->map, side->mr_off + side->off, n,
+		      side->prot, ptr);
 	if (!n) {
 		side->verr = ENGINE_VERR_DMA;
 		side->hca->stats.translate_faults++;
@@ -101,4 +100,18 @@ enum xfer_result xfer_copy(struct xfer_side *src, struct xfer_side *dst, uint64_
 		*budget -= n < *budget ? n : *budget;
 	}
 	return XFER_DONE;
+}
+
+void xfer_lock_maps(struct dma_map *a, struct dma_map *b)
+{
+	dma_map_read_lock(a < b ? a : b);
+	if (a != b)
+		dma_map_read_lock(a < b ? b : a);
+}
+
+void xfer_unlock_maps(struct dma_map *a, struct dma_map *b)
+{
+	dma_map_read_unlock(a);
+	if (a != b)
+		dma_map_read_unlock(b);
 }

@@ -34,7 +34,7 @@ static uint16_t cmd_query_dev(struct simhca_dev *dev, const struct simhca_cmd *c
 		.max_cq = htole32(SIMHCA_MAX_CQS - 1),
 		.max_mr = htole32(dev->max_mr),
 		.max_pd = htole32(SIMHCA_MAX_PDS - 1),
-		.max_srq = htole32(0),
+		.max_srq = htole32(SIMHCA_MAX_SRQS - 1),
 		.max_log_wr = htole32(SIMHCA_MAX_LOG_WR),
 		.max_log_cqe = htole32(SIMHCA_MAX_LOG_CQE),
 		.max_sge = htole32(SIMHCA_MAX_SGE),
@@ -44,6 +44,7 @@ static uint16_t cmd_query_dev(struct simhca_dev *dev, const struct simhca_cmd *c
 		.gid_table_len = htole32(SIMHCA_GID_TABLE_LEN),
 		.max_eq = htole32(SIMHCA_MAX_EQS),
 		.num_vectors = htole32(SIMHCA_NUM_VECTORS),
+		.max_fast_segs = htole32(SIMHCA_MAX_FAST_SEGS),
 	};
 
 	return cmd_out(dev, cmd, &attr, sizeof(attr));
@@ -63,6 +64,13 @@ static uint16_t cmd_query_stats(struct simhca_dev *dev, const struct simhca_cmd 
 		.translate_faults = htole64(stats->translate_faults),
 		.wakeups = htole64(atomic_load(&dev->kicks)),
 		.events = htole64(dev->events),
+		.rnr_retries = htole64(stats->rnr_retries),
+		.ack_timeouts = htole64(stats->ack_timeouts),
+		.remote_errors = htole64(stats->remote_errors),
+		.cq_overruns = htole64(stats->cq_overruns),
+		.srq_limits = htole64(stats->srq_limits),
+		.moderated = htole64(dev->moderated),
+		.ud_drops = htole64(stats->ud_drops),
 	};
 
 	return cmd_out(dev, cmd, &out, sizeof(out));
@@ -74,6 +82,15 @@ static uint16_t cmd_query_qp(struct simhca_dev *dev, const struct simhca_cmd *cm
 	uint16_t status;
 
 	status = obj_query_qp(dev, le32toh(cmd->payload.query_qp.qpn), &attr);
+	return status == SIMHCA_CMD_OK ? cmd_out(dev, cmd, &attr, sizeof(attr)) : status;
+}
+
+static uint16_t cmd_query_srq(struct simhca_dev *dev, const struct simhca_cmd *cmd)
+{
+	struct simhca_srq_attr attr;
+	uint16_t status;
+
+	status = obj_query_srq(dev, le32toh(cmd->payload.query_srq.srqn), &attr);
 	return status == SIMHCA_CMD_OK ? cmd_out(dev, cmd, &attr, sizeof(attr)) : status;
 }
 
@@ -106,10 +123,26 @@ static uint16_t cmd_execute(struct simhca_dev *dev, const struct simhca_cmd *cmd
 		return obj_status(engine_mr_fence(&dev->hca, id));
 	case SIMHCA_CMD_REREG_MR:
 		return obj_rereg_mr(dev, &cmd->payload.rereg_mr);
+	case SIMHCA_CMD_CREATE_MW:
+		return obj_create_mw(dev, &cmd->payload.create_mw);
+	case SIMHCA_CMD_DESTROY_MW:
+		return obj_status(engine_mw_destroy(&dev->hca, id));
 	case SIMHCA_CMD_CREATE_CQ:
 		return obj_create_cq(dev, &cmd->payload.create_cq);
 	case SIMHCA_CMD_DESTROY_CQ:
 		return obj_destroy_cq(dev, id);
+	case SIMHCA_CMD_RESIZE_CQ:
+		return obj_resize_cq(dev, &cmd->payload.resize_cq);
+	case SIMHCA_CMD_MODIFY_CQ:
+		return obj_modify_cq(dev, &cmd->payload.modify_cq);
+	case SIMHCA_CMD_CREATE_SRQ:
+		return obj_create_srq(dev, &cmd->payload.create_srq);
+	case SIMHCA_CMD_MODIFY_SRQ:
+		return obj_modify_srq(dev, &cmd->payload.modify_srq);
+	case SIMHCA_CMD_QUERY_SRQ:
+		return cmd_query_srq(dev, cmd);
+	case SIMHCA_CMD_DESTROY_SRQ:
+		return obj_destroy_srq(dev, id);
 	case SIMHCA_CMD_CREATE_QP:
 		return obj_create_qp(dev, &cmd->payload.create_qp);
 	case SIMHCA_CMD_MODIFY_QP:
@@ -120,6 +153,10 @@ static uint16_t cmd_execute(struct simhca_dev *dev, const struct simhca_cmd *cmd
 		return obj_destroy_qp(dev, id);
 	case SIMHCA_CMD_QUERY_STATS:
 		return cmd_query_stats(dev, cmd);
+	case SIMHCA_CMD_ATTACH_MCAST:
+		return obj_attach_mcast(dev, &cmd->payload.mcast);
+	case SIMHCA_CMD_DETACH_MCAST:
+		return obj_detach_mcast(dev, &cmd->payload.mcast);
 	default:
 		return SIMHCA_CMD_EOPNOTSUPP;
 	}
@@ -139,7 +176,7 @@ static int cmd_respond(struct simhca_dev *dev, uint32_t entry, const struct simh
 		ret = 0;
 	}
 	dma_map_read_unlock(dev->hca.map);
-	dev->irqs |= 1u << SIMHCA_ASYNC_EQN;
+	dev->irqs |= 1u << SIMHCA_CMD_VECTOR;
 	return ret;
 }
 

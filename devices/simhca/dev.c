@@ -62,6 +62,7 @@ static void dev_reset(struct simhca_dev *dev)
 	dev->irqs = 0;
 	dev->events_blocked = false;
 	dev->events = 0;
+	dev->moderated = 0;
 	dev->hca.stats = (struct engine_stats) { 0 };
 	dev->cmdq_ci = 0;
 	dev->cmdq_cur = (struct dma_map_cursor) { 0 };
@@ -195,8 +196,14 @@ static int dev_bar0_read(void *ctx, uint64_t offset, void *buf, size_t len)
 {
 	uint8_t regs[SIMHCA_REG_CMDQ_LOG_SIZE + 4] = { 0 };
 	struct simhca_dev *dev = ctx;
+	uint64_t clock;
 
 	memset(buf, 0, len);
+	if (offset == SIMHCA_KICK_PAGE + SIMHCA_CLOCK_REG && len <= sizeof(clock)) {
+		clock = htole64(simhca_clock());
+		memcpy(buf, &clock, len);
+		return 0;
+	}
 	if (offset >= sizeof(regs))
 		return 0;
 	dev_read_regs(dev, regs);
@@ -344,6 +351,8 @@ struct simhca_dev *simhca_dev_create(struct poller *poller, const char *name,
 	dev->max_mr = SIMHCA_MAX_MRS - 1;
 	pthread_mutex_init(&dev->req_lock, NULL);
 	pthread_cond_init(&dev->req_done, NULL);
+	list_init(&dev->waiting_cqs);
+	dev->waiting_until = ENGINE_NO_TIMER;
 	list_init(&dev->async);
 	list_init(&dev->uars);
 	event_init(&dev->fatal, 0);

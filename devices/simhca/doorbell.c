@@ -31,47 +31,87 @@ static struct simhca_uar_use *doorbell_uar_get(struct simhca_dev *dev, uint32_t 
 	return use;
 }
 
+static uint32_t doorbell_slots(enum simhca_slot_type type)
+{
+	switch (type) {
+	case SIMHCA_SLOT_QP:
+		return SIMHCA_UAR_QP_SLOTS;
+	case SIMHCA_SLOT_CQ:
+		return SIMHCA_UAR_CQ_SLOTS;
+	case SIMHCA_SLOT_SRQ:
+		return SIMHCA_UAR_SRQ_SLOTS;
+	}
+	return 0;
+}
+
+static bool doorbell_taken(const struct simhca_uar_use *use, enum simhca_slot_type type,
+			   uint32_t slot)
+{
+	switch (type) {
+	case SIMHCA_SLOT_QP:
+		return use->qp[slot];
+	case SIMHCA_SLOT_CQ:
+		return use->cq[slot];
+	case SIMHCA_SLOT_SRQ:
+		return use->srq[slot];
+	}
+	return true;
+}
+
 void doorbell_clear_qp(struct simhca_uar_use *use, uint32_t slot)
 {
 	__atomic_store_n(&use->page->qp[slot].sq_pi, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&use->page->qp[slot].rq_pi, 0, __ATOMIC_RELAXED);
 }
 
-int doorbell_get(struct simhca_dev *dev, uint32_t index, uint32_t slot, struct simhca_qp *qp,
-		 struct simhca_uar_use **usep)
+int doorbell_get(struct simhca_dev *dev, uint32_t index, enum simhca_slot_type type, uint32_t slot,
+		 struct simhca_qp *qp, struct simhca_uar_use **usep)
 {
 	struct simhca_uar_use *use;
 
-	if (index == SIMHCA_STATUS_UAR || index >= SIMHCA_MAX_UARS ||
-	    slot >= (qp ? SIMHCA_UAR_QP_SLOTS : SIMHCA_UAR_CQ_SLOTS))
+	if (index == SIMHCA_STATUS_UAR || index >= SIMHCA_MAX_UARS || slot >= doorbell_slots(type))
 		return -EINVAL;
 	use = doorbell_uar_get(dev, index);
 	if (!use)
 		return -ENOMEM;
-	if (qp ? !!use->qp[slot] : use->cq[slot]) {
+	if (doorbell_taken(use, type, slot)) {
 		doorbell_uar_put(dev, use);
 		return -EEXIST;
 	}
 	/* What an earlier object left there means nothing. */
-	if (qp) {
+	switch (type) {
+	case SIMHCA_SLOT_QP:
 		use->qp[slot] = qp;
 		doorbell_clear_qp(use, slot);
-	} else {
+		break;
+	case SIMHCA_SLOT_CQ:
 		use->cq[slot] = true;
 		__atomic_store_n(&use->page->cq[slot].ci, 0, __ATOMIC_RELAXED);
 		__atomic_store_n(&use->page->cq[slot].arm, 0, __ATOMIC_RELAXED);
+		break;
+	case SIMHCA_SLOT_SRQ:
+		use->srq[slot] = true;
+		__atomic_store_n(&use->page->srq[slot].pi, 0, __ATOMIC_RELAXED);
+		break;
 	}
 	*usep = use;
 	return 0;
 }
 
-void doorbell_put(struct simhca_dev *dev, struct simhca_uar_use *use, uint32_t slot,
-		  struct simhca_qp *qp)
+void doorbell_put(struct simhca_dev *dev, struct simhca_uar_use *use, enum simhca_slot_type type,
+		  uint32_t slot)
 {
-	if (qp)
+	switch (type) {
+	case SIMHCA_SLOT_QP:
 		use->qp[slot] = NULL;
-	else
+		break;
+	case SIMHCA_SLOT_CQ:
 		use->cq[slot] = false;
+		break;
+	case SIMHCA_SLOT_SRQ:
+		use->srq[slot] = false;
+		break;
+	}
 	doorbell_uar_put(dev, use);
 }
 

@@ -12,6 +12,7 @@
 
 SAME(SIMHCA_MAX_QPS, ENGINE_MAX_QPS);
 SAME(SIMHCA_MAX_CQS, ENGINE_MAX_CQS);
+SAME(SIMHCA_MAX_SRQS, ENGINE_MAX_SRQS);
 SAME(SIMHCA_MAX_MRS, ENGINE_MAX_MRS);
 SAME(SIMHCA_MAX_PDS, ENGINE_MAX_PDS);
 SAME(SIMHCA_MAX_RD_ATOMIC, ENGINE_MAX_RD_ATOMIC);
@@ -21,6 +22,10 @@ SAME(SIMHCA_ACCESS_LOCAL_WRITE, ENGINE_ACCESS_LOCAL_WRITE);
 SAME(SIMHCA_ACCESS_REMOTE_WRITE, ENGINE_ACCESS_REMOTE_WRITE);
 SAME(SIMHCA_ACCESS_REMOTE_READ, ENGINE_ACCESS_REMOTE_READ);
 SAME(SIMHCA_ACCESS_REMOTE_ATOMIC, ENGINE_ACCESS_REMOTE_ATOMIC);
+SAME(SIMHCA_ACCESS_MW_BIND, ENGINE_ACCESS_MW_BIND);
+SAME(SIMHCA_ACCESS_ZERO_BASED, ENGINE_ACCESS_ZERO_BASED);
+SAME(SIMHCA_ACCESS_FLUSH_GLOBAL, ENGINE_ACCESS_FLUSH_GLOBAL);
+SAME(SIMHCA_ACCESS_FLUSH_PERSISTENT, ENGINE_ACCESS_FLUSH_PERSISTENT);
 SAME(SIMHCA_REREG_TRANS, ENGINE_REREG_TRANS);
 SAME(SIMHCA_REREG_PD, ENGINE_REREG_PD);
 SAME(SIMHCA_REREG_ACCESS, ENGINE_REREG_ACCESS);
@@ -38,6 +43,7 @@ SAME(SIMHCA_QP_SQ_PSN, ENGINE_QP_SQ_PSN);
 SAME(SIMHCA_QP_MAX_RD_ATOMIC, ENGINE_QP_MAX_RD_ATOMIC);
 SAME(SIMHCA_QP_MAX_DEST_RD_ATOMIC, ENGINE_QP_MAX_DEST_RD_ATOMIC);
 SAME(SIMHCA_QP_DEST_QPN, ENGINE_QP_DEST_QPN);
+SAME(SIMHCA_QP_SQD_NOTIFY, ENGINE_QP_SQD_NOTIFY);
 SAME(SIMHCA_QPS_RESET, ENGINE_QPS_RESET);
 SAME(SIMHCA_QPS_INIT, ENGINE_QPS_INIT);
 SAME(SIMHCA_QPS_RTR, ENGINE_QPS_RTR);
@@ -46,6 +52,10 @@ SAME(SIMHCA_QPS_SQD, ENGINE_QPS_SQD);
 SAME(SIMHCA_QPS_SQE, ENGINE_QPS_SQE);
 SAME(SIMHCA_QPS_ERR, ENGINE_QPS_ERR);
 SAME(SIMHCA_QPT_RC, ENGINE_QPT_RC);
+SAME(SIMHCA_QPT_UC, ENGINE_QPT_UC);
+SAME(SIMHCA_QPT_UD, ENGINE_QPT_UD);
+SAME(SIMHCA_GSI_QPN, ENGINE_GSI_QPN);
+SAME(SIMHCA_MAX_MCAST, ENGINE_MAX_MCAST);
 
 uint16_t obj_status(int err)
 {
@@ -115,18 +125,40 @@ uint16_t obj_destroy_eq(struct simhca_dev *dev, uint32_t eqn)
 	return SIMHCA_CMD_OK;
 }
 
-/* ---- memory regions ---- */
+/* ---- memory regions and windows ---- */
+
+/* What SIMHCA_CMD_QUERY_DEV has told is what there is. */
+static bool key_index_ok(const struct simhca_dev *dev, uint32_t key)
+{
+	return key >> SIMHCA_KEY_INDEX_SHIFT <= dev->max_mr;
+}
+
+static uint16_t obj_create_fast_mr(struct simhca_dev *dev, const struct simhca_cmd_create_mr *cmd)
+{
+	uint32_t max_segs = le32toh(cmd->sgl.nsegs);
+
+	if (cmd->access || cmd->iova || cmd->length || cmd->sgl.addr || cmd->sgl.length ||
+	    max_segs > SIMHCA_MAX_FAST_SEGS)
+		return SIMHCA_CMD_EINVAL;
+	return obj_status(engine_mr_create_fast(&dev->hca, le32toh(cmd->key), le32toh(cmd->pdn),
+						max_segs));
+}
 
 uint16_t obj_create_mr(struct simhca_dev *dev, const struct simhca_cmd_create_mr *cmd)
 {
+	uint32_t flags = le32toh(cmd->flags);
 	uint64_t iova = le64toh(cmd->iova);
 	uint64_t mem = 0;
 	struct sgtab sg;
 	int ret = 0;
 
-	if (le32toh(cmd->flags) & ~SIMHCA_MR_DMA)
+	if (!key_index_ok(dev, le32toh(cmd->key)))
+		return SIMHCA_CMD_EINVAL;
+	if (flags == SIMHCA_MR_FAST)
+		return obj_create_fast_mr(dev, cmd);
+	if (flags & ~SIMHCA_MR_DMA)
 		return SIMHCA_CMD_EOPNOTSUPP;
-	if (le32toh(cmd->flags) & SIMHCA_MR_DMA) {
+	if (flags & SIMHCA_MR_DMA) {
 		iova = 0;
 		sgtab_init_one(&sg, 0, UINT64_MAX);
 	} else {
@@ -164,70 +196,23 @@ uint16_t obj_rereg_mr(struct simhca_dev *dev, const struct simhca_cmd_rereg_mr *
 	return obj_status(ret);
 }
 
-/* ---- completion queues ---- */
-
-uint16_t obj_create_cq(struct simhca_dev *dev, const struct simhca_cmd_create_cq *cmd)
+uint16_t obj_create_mw(struct simhca_dev *dev, const struct simhca_cmd_create_mw *cmd)
 {
-	uint32_t eqn = le32toh(cmd->eqn);
-	struct simhca_cq *cq;
-	int ret = -EINVAL;
+	enum engine_key_type type;
 
-	if (eqn >= SIMHCA_MAX_EQS || !dev->eqs[eqn])
-		return SIMHCA_CMD_ENOENT;
-	if (le32toh(cmd->log_size) > SIMHCA_MAX_LOG_CQE)
+	if (!key_index_ok(dev, le32toh(cmd->key)))
 		return SIMHCA_CMD_EINVAL;
-	cq = engine_alloc(&dev->hca, sizeof(*cq));
-	if (!cq)
-		return SIMHCA_CMD_ENOMEM;
-	cq->dev = dev;
-	cq->eq = dev->eqs[eqn];
-	cq->slot = le32toh(cmd->slot);
-	cq->log_size = le32toh(cmd->log_size);
-	cq->base.hca = &dev->hca;
-	cq->base.cqn = le32toh(cmd->cqn);
-	event_init(&cq->comp, cq->base.cqn);
-	event_init(&cq->async, cq->base.cqn);
-
-	ret = ring_create(dev, &cq->ring, &cmd->ring, sizeof(struct simhca_cqe) << cq->log_size);
-	if (ret)
-		goto err_free;
-	ret = doorbell_get(dev, le32toh(cmd->uar), cq->slot, NULL, &cq->uar);
-	if (ret)
-		goto err_ring;
-	ret = engine_cq_create(&cq->base);
-	if (ret)
-		goto err_doorbell;
-	cq->eq->refs++;
-	return SIMHCA_CMD_OK;
-
-err_doorbell:
-	doorbell_put(dev, cq->uar, cq->slot, NULL);
-err_ring:
-	ring_destroy(dev, &cq->ring);
-err_free:
-	engine_free(&dev->hca, cq, sizeof(*cq));
-	return obj_status(ret);
-}
-
-uint16_t obj_destroy_cq(struct simhca_dev *dev, uint32_t cqn)
-{
-	struct engine_cq *base = idtab_get(&dev->hca.cqs, cqn);
-	struct simhca_cq *cq;
-	int ret;
-
-	if (!base)
-		return SIMHCA_CMD_ENOENT;
-	cq = to_cq(base);
-	ret = engine_cq_destroy(base);
-	if (ret)
-		return obj_status(ret);
-	event_cancel(&cq->comp);
-	event_cancel(&cq->async);
-	cq->eq->refs--;
-	doorbell_put(dev, cq->uar, cq->slot, NULL);
-	ring_destroy(dev, &cq->ring);
-	engine_free(&dev->hca, cq, sizeof(*cq));
-	return SIMHCA_CMD_OK;
+	switch (le32toh(cmd->type)) {
+	case SIMHCA_MW_TYPE_1:
+		type = ENGINE_KEY_MW_1;
+		break;
+	case SIMHCA_MW_TYPE_2:
+		type = ENGINE_KEY_MW_2;
+		break;
+	default:
+		return SIMHCA_CMD_EINVAL;
+	}
+	return obj_status(engine_mw_create(&dev->hca, le32toh(cmd->key), le32toh(cmd->pdn), type));
 }
 
 /* ---- queue pairs ---- */
@@ -242,73 +227,88 @@ static int qp_create_queue(struct simhca_dev *dev, struct simhca_queue *q,
 	return ring_create(dev, &q->ring, sgl, 1ull << (log_size + log_stride));
 }
 
+int obj_create_rq(struct simhca_dev *dev, struct simhca_queue *q, const struct simhca_sgl *sgl,
+		  uint8_t log_size, uint8_t log_stride)
+{
+	if (log_stride < SIMHCA_MIN_LOG_RQ_STRIDE || log_stride > SIMHCA_MAX_LOG_STRIDE)
+		return -EINVAL;
+	return qp_create_queue(dev, q, sgl, log_size, log_stride);
+}
+
+/* @srq: NULL: the QP has a receive queue of its own, or none. */
 static int qp_create_queues(struct simhca_dev *dev, struct simhca_qp *qp,
-			    const struct simhca_cmd_create_qp *cmd)
+			    const struct simhca_cmd_create_qp *cmd, struct engine_rq *srq)
 {
 	int ret;
 
-	if (cmd->sq_log_stride < 6 || cmd->sq_log_stride > 9)
+	if (cmd->sq_log_stride < SIMHCA_MIN_LOG_SQ_STRIDE ||
+	    cmd->sq_log_stride > SIMHCA_MAX_LOG_STRIDE || (srq && cmd->rq.nsegs))
 		return -EINVAL;
 	ret = qp_create_queue(dev, &qp->sq, &cmd->sq, cmd->sq_log_size, cmd->sq_log_stride);
-	if (ret || !cmd->rq.nsegs)
+	if (ret)
 		return ret;
-	if (cmd->rq_log_stride < 5 || cmd->rq_log_stride > 9)
-		ret = -EINVAL;
-	else
-		ret = qp_create_queue(dev, &qp->rq, &cmd->rq, cmd->rq_log_size, cmd->rq_log_stride);
+	qp->base.rq = srq;
+	if (!cmd->rq.nsegs)
+		return 0;
+	ret = obj_create_rq(dev, &qp->rq.q, &cmd->rq, cmd->rq_log_size, cmd->rq_log_stride);
 	if (ret) {
 		ring_destroy(dev, &qp->sq.ring);
 		return ret;
 	}
-	qp->base.rq = &qp->rq_base;
+	qp->base.rq = &qp->rq.base;
 	return 0;
 }
 
 static void qp_destroy_queues(struct simhca_dev *dev, struct simhca_qp *qp)
 {
 	ring_destroy(dev, &qp->sq.ring);
-	if (qp->base.rq)
-		ring_destroy(dev, &qp->rq.ring);
+	if (qp->base.rq == &qp->rq.base)
+		ring_destroy(dev, &qp->rq.q.ring);
 }
 
 uint16_t obj_create_qp(struct simhca_dev *dev, const struct simhca_cmd_create_qp *cmd)
 {
 	struct engine_cq *send_cq = idtab_get(&dev->hca.cqs, le32toh(cmd->send_cqn));
 	struct engine_cq *recv_cq = idtab_get(&dev->hca.cqs, le32toh(cmd->recv_cqn));
+	struct engine_rq *srq = idtab_get(&dev->hca.srqs, le32toh(cmd->srqn));
 	struct simhca_qp *qp;
 	int ret;
 
-	if (le32toh(cmd->type) != SIMHCA_QPT_RC || cmd->srqn)
+	if (le32toh(cmd->type) != SIMHCA_QPT_RC && le32toh(cmd->type) != SIMHCA_QPT_UC &&
+	    le32toh(cmd->type) != SIMHCA_QPT_UD)
 		return SIMHCA_CMD_EOPNOTSUPP;
-	if (!send_cq || !recv_cq)
+	if (!send_cq || !recv_cq || (cmd->srqn && !srq))
 		return SIMHCA_CMD_ENOENT;
 	qp = engine_alloc(&dev->hca, sizeof(*qp));
 	if (!qp)
 		return SIMHCA_CMD_ENOMEM;
 	qp->dev = dev;
 	qp->slot = le32toh(cmd->slot);
-	qp->rq_base.hca = &dev->hca;
+	qp->rq.base.hca = &dev->hca;
+	qp->rq.base.pdn = le32toh(cmd->pdn);
+	qp->rq.dev = dev;
 	qp->base.hca = &dev->hca;
 	qp->base.qpn = le32toh(cmd->qpn);
 	qp->base.pdn = le32toh(cmd->pdn);
-	qp->base.type = ENGINE_QPT_RC;
+	qp->base.type = le32toh(cmd->type);
 	qp->base.send_cq = send_cq;
 	qp->base.recv_cq = recv_cq;
 	event_init(&qp->async, qp->base.qpn);
 
-	ret = qp_create_queues(dev, qp, cmd);
+	ret = qp_create_queues(dev, qp, cmd, srq);
 	if (ret)
 		goto err_free;
-	ret = doorbell_get(dev, le32toh(cmd->uar), qp->slot, qp, &qp->uar);
+	ret = doorbell_get(dev, le32toh(cmd->uar), SIMHCA_SLOT_QP, qp->slot, qp, &qp->uar);
 	if (ret)
 		goto err_queues;
+	qp->rq.pi = &qp->uar->page->qp[qp->slot].rq_pi;
 	ret = engine_qp_create(&qp->base);
 	if (ret)
 		goto err_doorbell;
 	return SIMHCA_CMD_OK;
 
 err_doorbell:
-	doorbell_put(dev, qp->uar, qp->slot, qp);
+	doorbell_put(dev, qp->uar, SIMHCA_SLOT_QP, qp->slot);
 err_queues:
 	qp_destroy_queues(dev, qp);
 err_free:
@@ -336,6 +336,9 @@ uint16_t obj_modify_qp(struct simhca_dev *dev, const struct simhca_qp_attr *cmd)
 		.max_rd_atomic = le16toh(cmd->max_rd_atomic),
 		.max_dest_rd_atomic = le16toh(cmd->max_dest_rd_atomic),
 		.sgid_index = le32toh(cmd->sgid_index),
+		.sqd_notify = cmd->sqd_notify,
+		.flow_label = le32toh(cmd->flow_label),
+		.sl = cmd->sl,
 	};
 	struct simhca_qp *qp;
 	int ret;
@@ -350,7 +353,7 @@ uint16_t obj_modify_qp(struct simhca_dev *dev, const struct simhca_qp_attr *cmd)
 		return obj_status(ret);
 	if (base->attr.state == ENGINE_QPS_RESET) {
 		qp->sq.ci = 0;
-		qp->rq.ci = 0;
+		qp->rq.q.ci = 0;
 		event_cancel(&qp->async);
 		doorbell_clear_qp(qp->uar, qp->slot);
 	}
@@ -384,6 +387,10 @@ uint16_t obj_query_qp(struct simhca_dev *dev, uint32_t qpn, struct simhca_qp_att
 		.max_rd_atomic = htole16(attr->max_rd_atomic),
 		.max_dest_rd_atomic = htole16(attr->max_dest_rd_atomic),
 		.sgid_index = htole32(attr->sgid_index),
+		.sqd_notify = attr->sqd_notify,
+		.sq_draining = engine_qp_draining(base),
+		.flow_label = htole32(attr->flow_label),
+		.sl = attr->sl,
 	};
 	memcpy(out->dgid, attr->dgid, sizeof(out->dgid));
 	memcpy(out->dmac, attr->dmac, sizeof(out->dmac));
@@ -400,10 +407,24 @@ uint16_t obj_destroy_qp(struct simhca_dev *dev, uint32_t qpn)
 	qp = to_qp(base);
 	engine_qp_destroy(base);
 	event_cancel(&qp->async);
-	doorbell_put(dev, qp->uar, qp->slot, qp);
+	doorbell_put(dev, qp->uar, SIMHCA_SLOT_QP, qp->slot);
 	qp_destroy_queues(dev, qp);
 	engine_free(&dev->hca, qp, sizeof(*qp));
 	return SIMHCA_CMD_OK;
+}
+
+uint16_t obj_attach_mcast(struct simhca_dev *dev, const struct simhca_cmd_mcast *cmd)
+{
+	struct engine_qp *qp = idtab_get(&dev->hca.qps, le32toh(cmd->qpn));
+
+	return qp ? obj_status(engine_qp_attach(qp, cmd->gid)) : SIMHCA_CMD_ENOENT;
+}
+
+uint16_t obj_detach_mcast(struct simhca_dev *dev, const struct simhca_cmd_mcast *cmd)
+{
+	struct engine_qp *qp = idtab_get(&dev->hca.qps, le32toh(cmd->qpn));
+
+	return qp ? obj_status(engine_qp_detach(qp, cmd->gid)) : SIMHCA_CMD_ENOENT;
 }
 
 void obj_destroy_all(struct simhca_dev *dev)
@@ -412,6 +433,8 @@ void obj_destroy_all(struct simhca_dev *dev)
 
 	for (i = 0; idtab_next(&dev->hca.qps, &i); i++)
 		obj_destroy_qp(dev, i);
+	for (i = 0; idtab_next(&dev->hca.srqs, &i); i++)
+		obj_destroy_srq(dev, i);
 	engine_mr_destroy_all(&dev->hca);
 	for (i = 0; idtab_next(&dev->hca.cqs, &i); i++)
 		obj_destroy_cq(dev, i);

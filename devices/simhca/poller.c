@@ -48,14 +48,6 @@ static struct simhca_dev *poller_dev(struct list_head *pos)
 	return list_entry(pos, struct simhca_dev, node);
 }
 
-static uint64_t poller_now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
-
 /* One look at everything; true if there was something to do. */
 static bool poller_round(struct poller *poller, uint64_t now)
 {
@@ -72,8 +64,10 @@ static bool poller_round(struct poller *poller, uint64_t now)
 			found |= doorbell_poll(dev);
 	}
 	found |= !!fabric_poll(&poller->fabric, now, POLLER_TURNS);
-	for_each_dev(pos, poller)
+	for_each_dev(pos, poller) {
+		cq_poll_waiting(poller_dev(pos), now);
 		event_flush(poller_dev(pos));
+	}
 	return found;
 }
 
@@ -91,9 +85,14 @@ static uint64_t poller_deadline(struct poller *poller, uint64_t now)
 	uint64_t next = fabric_next_timer(&poller->fabric);
 	struct list_head *pos;
 
-	for_each_dev(pos, poller)
-		if (poller_dev(pos)->events_blocked && now + POLLER_BLOCKED_NS < next)
+	for_each_dev(pos, poller) {
+		struct simhca_dev *dev = poller_dev(pos);
+
+		if (dev->events_blocked && now + POLLER_BLOCKED_NS < next)
 			next = now + POLLER_BLOCKED_NS;
+		if (dev->waiting_until < next)
+			next = dev->waiting_until;
+	}
 	return next;
 }
 
@@ -117,7 +116,7 @@ static void poller_wait(struct poller *poller, uint64_t now, uint64_t next)
 /* Still looks now and then, so nobody needs to kick. */
 static void poller_nap(struct poller *poller)
 {
-	uint64_t now = poller_now();
+	uint64_t now = simhca_clock();
 	uint64_t next = poller_deadline(poller, now);
 
 	poller_wait(poller, now, next < now + POLLER_NAP_NS ? next : now + POLLER_NAP_NS);
@@ -129,7 +128,7 @@ static void poller_sleep(struct poller *poller)
 
 	poller_set_asleep(poller, true);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	now = poller_now();
+	now = simhca_clock();
 	if (!poller_round(poller, now))
 		poller_wait(poller, now, poller_deadline(poller, now));
 	poller_set_asleep(poller, false);
@@ -138,14 +137,14 @@ static void poller_sleep(struct poller *poller)
 static void *poller_thread(void *arg)
 {
 	struct poller *poller = arg;
-	uint64_t now = poller_now();
+	uint64_t now = simhca_clock();
 	uint64_t idle_since = now;
 	unsigned int naps = 0;
 
 	prctl(PR_SET_NAME, "simhca-engine");
 	prctl(PR_SET_TIMERSLACK, POLLER_TIMER_SLACK_NS);
 	while (!atomic_load_explicit(&poller->stop, memory_order_relaxed)) {
-		now = poller_now();
+		now = simhca_clock();
 		if (poller_round(poller, now)) {
 			idle_since = now;
 			naps = 0;
@@ -159,7 +158,7 @@ static void *poller_thread(void *arg)
 			continue;
 		}
 		poller_sleep(poller);
-		idle_since = poller_now();
+		idle_since = simhca_clock();
 		naps = 0;
 	}
 	return NULL;

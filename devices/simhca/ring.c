@@ -95,6 +95,27 @@ void ring_destroy(struct simhca_dev *dev, struct simhca_ring *ring)
 	ring->mem = 0;
 }
 
+int ring_add_segs(struct simhca_dev *dev, uint64_t addr, uint32_t num_segs, struct sgtab *sg)
+{
+	struct simhca_ring ring = { 0 };
+	struct simhca_seg seg;
+	uint64_t last;
+	uint32_t i;
+	int ret;
+
+	if (__builtin_add_overflow(addr, (uint64_t)num_segs * sizeof(seg), &last))
+		return -EFAULT;
+	sgtab_init_one(&ring.sg, addr, (uint64_t)num_segs * sizeof(seg));
+	for (i = 0; i < num_segs; i++) {
+		ret = ring_read(dev, &ring, (uint64_t)i * sizeof(seg), &seg, sizeof(seg));
+		if (!ret)
+			ret = sgtab_add(sg, le64toh(seg.addr), le64toh(seg.len));
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
 int ring_read(struct simhca_dev *dev, struct simhca_ring *ring, uint64_t off, void *buf,
 	      size_t len)
 {
@@ -104,6 +125,22 @@ int ring_read(struct simhca_dev *dev, struct simhca_ring *ring, uint64_t off, vo
 
 	for (; len; to += n, off += n, len -= n) {
 		n = sgtab_ptr(&ring->sg, &ring->hint, dev->hca.map, off, len, DMA_MAP_READ, &from);
+		if (!n)
+			return -EFAULT;
+		memcpy(to, from, n);
+	}
+	return 0;
+}
+
+int ring_write(struct simhca_dev *dev, struct simhca_ring *ring, uint64_t off, const void *buf,
+	       size_t len)
+{
+	const uint8_t *from = buf;
+	void *to;
+	size_t n;
+
+	for (; len; from += n, off += n, len -= n) {
+		n = sgtab_ptr(&ring->sg, &ring->hint, dev->hca.map, off, len, DMA_MAP_WRITE, &to);
 		if (!n)
 			return -EFAULT;
 		memcpy(to, from, n);

@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "engine.h"
 #include "simhca_hw.h"
@@ -54,7 +55,7 @@ void poller_wake(struct poller *poller);
 struct simhca_dev *simhca_dev_create(struct poller *poller, const char *name,
 				     const uint8_t mac[6], simhca_log_fn log);
 
-/* Tells the driver that there can be so many MRs, 1 to SIMHCA_MAX_MRS - 1. Before it listens. */
+/* There can be so many MRs and windows, 1 to SIMHCA_MAX_MRS - 1. Before it listens. */
 void simhca_dev_set_max_mr(struct simhca_dev *dev, uint32_t max_mr);
 
 /*
@@ -102,6 +103,12 @@ struct simhca_eq {
 	struct list_head pending;
 };
 
+enum simhca_slot_type {
+	SIMHCA_SLOT_QP,
+	SIMHCA_SLOT_CQ,
+	SIMHCA_SLOT_SRQ,
+};
+
 /* A doorbell page with live objects. @page is shared with the guest, who may write anything. */
 struct simhca_uar_use {
 	uint32_t index;
@@ -110,9 +117,15 @@ struct simhca_uar_use {
 	struct list_head node;
 	struct simhca_qp *qp[SIMHCA_UAR_QP_SLOTS];
 	bool cq[SIMHCA_UAR_CQ_SLOTS];
+	bool srq[SIMHCA_UAR_SRQ_SLOTS];
 };
 
-/* @arm: the value of the doorbell that was last answered by an event. */
+/*
+ * @arm: the value of the doorbell that was last answered by an event
+ * @count, @period_ns: when events are due, simhca_cmd_modify_cq
+ * @waiting: CQEs that were asked for, and wait for others; then it is in simhca_dev.waiting_cqs
+ * @deadline: until then, at most
+ */
 struct simhca_cq {
 	struct engine_cq base;
 	struct simhca_dev *dev;
@@ -120,8 +133,14 @@ struct simhca_cq {
 	struct simhca_uar_use *uar;
 	uint32_t slot;
 	uint32_t log_size;
+	uint32_t flags;
 	uint32_t pi;
 	uint32_t arm;
+	uint32_t count;
+	uint32_t waiting;
+	uint64_t period_ns;
+	uint64_t deadline;
+	struct list_head waiting_node;
 	struct simhca_ring ring;
 	struct simhca_evsrc comp;
 	struct simhca_evsrc async;
@@ -134,14 +153,28 @@ struct simhca_queue {
 	uint32_t ci;
 };
 
+/* @pi: in the doorbell page. The guest may write anything there. */
+struct simhca_rq {
+	struct engine_rq base;
+	struct simhca_dev *dev;
+	struct simhca_queue q;
+	const __le32 *pi;
+};
+
 struct simhca_qp {
 	struct engine_qp base;
-	struct engine_rq rq_base;
 	struct simhca_dev *dev;
 	struct simhca_uar_use *uar;
 	uint32_t slot;
 	struct simhca_queue sq;
-	struct simhca_queue rq;
+	struct simhca_rq rq;
+	struct simhca_evsrc async;
+};
+
+struct simhca_srq {
+	struct simhca_rq rq;
+	struct simhca_uar_use *uar;
+	uint32_t slot;
 	struct simhca_evsrc async;
 };
 
@@ -197,6 +230,9 @@ struct simhca_dev {
 	uint32_t irqs;			/* vectors to be triggered */
 	bool events_blocked;		/* an EQ is full */
 	uint64_t events;
+	uint64_t moderated;
+	struct list_head waiting_cqs;	/* with completions that wait for others */
+	uint64_t waiting_until;		/* the first of their deadlines, or earlier */
 	struct list_head async;		/* sources of asynchronous events */
 	struct simhca_evsrc fatal;
 	struct simhca_eq *eqs[SIMHCA_MAX_EQS];
@@ -218,6 +254,25 @@ static inline struct simhca_qp *to_qp(struct engine_qp *qp)
 static inline struct simhca_cq *to_cq(struct engine_cq *cq)
 {
 	return container_of(cq, struct simhca_cq, base);
+}
+
+static inline struct simhca_rq *to_rq(struct engine_rq *rq)
+{
+	return container_of(rq, struct simhca_rq, base);
+}
+
+static inline struct simhca_srq *to_srq(struct engine_rq *rq)
+{
+	return container_of(to_rq(rq), struct simhca_srq, rq);
+}
+
+/* In nanoseconds; the clock of the engine, and of completions. */
+static inline uint64_t simhca_clock(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
 /* dev.c */
@@ -252,20 +307,41 @@ bool dev_serve_request(struct simhca_dev *dev);
 /* Executes commands, a bounded number; true if there was one. */
 bool cmd_poll(struct simhca_dev *dev);
 
-/* object.c: all return a SIMHCA_CMD_* */
+/* object.c, cq.c, srq.c: all return a SIMHCA_CMD_* */
 
 uint16_t obj_create_eq(struct simhca_dev *dev, const struct simhca_cmd_create_eq *cmd);
 uint16_t obj_destroy_eq(struct simhca_dev *dev, uint32_t eqn);
 uint16_t obj_create_mr(struct simhca_dev *dev, const struct simhca_cmd_create_mr *cmd);
 uint16_t obj_rereg_mr(struct simhca_dev *dev, const struct simhca_cmd_rereg_mr *cmd);
+uint16_t obj_create_mw(struct simhca_dev *dev, const struct simhca_cmd_create_mw *cmd);
 uint16_t obj_create_cq(struct simhca_dev *dev, const struct simhca_cmd_create_cq *cmd);
+uint16_t obj_resize_cq(struct simhca_dev *dev, const struct simhca_cmd_resize_cq *cmd);
+uint16_t obj_modify_cq(struct simhca_dev *dev, const struct simhca_cmd_modify_cq *cmd);
 uint16_t obj_destroy_cq(struct simhca_dev *dev, uint32_t cqn);
+uint16_t obj_create_srq(struct simhca_dev *dev, const struct simhca_cmd_create_srq *cmd);
+uint16_t obj_modify_srq(struct simhca_dev *dev, const struct simhca_srq_attr *cmd);
+uint16_t obj_query_srq(struct simhca_dev *dev, uint32_t srqn, struct simhca_srq_attr *out);
+uint16_t obj_destroy_srq(struct simhca_dev *dev, uint32_t srqn);
 uint16_t obj_create_qp(struct simhca_dev *dev, const struct simhca_cmd_create_qp *cmd);
 uint16_t obj_modify_qp(struct simhca_dev *dev, const struct simhca_qp_attr *cmd);
 uint16_t obj_query_qp(struct simhca_dev *dev, uint32_t qpn, struct simhca_qp_attr *out);
 uint16_t obj_destroy_qp(struct simhca_dev *dev, uint32_t qpn);
+uint16_t obj_attach_mcast(struct simhca_dev *dev, const struct simhca_cmd_mcast *cmd);
+uint16_t obj_detach_mcast(struct simhca_dev *dev, const struct simhca_cmd_mcast *cmd);
 void obj_destroy_all(struct simhca_dev *dev);
 uint16_t obj_status(int err);
+
+/* A receive queue has other strides than a send queue. Returns as ring_create(). */
+int obj_create_rq(struct simhca_dev *dev, struct simhca_queue *q, const struct simhca_sgl *sgl,
+		  uint8_t log_size, uint8_t log_stride);
+
+/* cq.c */
+
+/* [locked] A CQE was written: raises the event if one is due. */
+void cq_written(struct simhca_cq *cq, bool solicited);
+
+/* Raises the events of completions that have waited long enough. */
+void cq_poll_waiting(struct simhca_dev *dev, uint64_t now);
 
 /* ring.c */
 
@@ -277,10 +353,15 @@ int ring_create(struct simhca_dev *dev, struct simhca_ring *ring, const struct s
 void ring_destroy(struct simhca_dev *dev, struct simhca_ring *ring);
 
 /*
- * [locked] Copies an entry out of the ring; returns 0 or -EFAULT.
+ * [locked] Appends @num_segs segments at @addr, any DMA address. Returns as sgtab_add(), or -EFAULT.
  */
+int ring_add_segs(struct simhca_dev *dev, uint64_t addr, uint32_t num_segs, struct sgtab *sg);
+
+/* [locked] Copy out of the ring, and into it; return 0 or -EFAULT. */
 int ring_read(struct simhca_dev *dev, struct simhca_ring *ring, uint64_t off, void *buf,
 	      size_t len);
+int ring_write(struct simhca_dev *dev, struct simhca_ring *ring, uint64_t off, const void *buf,
+	       size_t len);
 
 /*
  * [locked] Copies an entry into the ring, its last byte, the phase, after everything stored
@@ -298,11 +379,14 @@ extern const struct engine_ops simhca_engine_ops;
 /* Looks at the doorbells of all UARs in use; true if a QP was found with something posted. */
 bool doorbell_poll(struct simhca_dev *dev);
 
-/* The UAR with a free slot (QP: @qp, CQ: NULL) taken. Returns 0, -EINVAL, -EEXIST, -ENOMEM. */
-int doorbell_get(struct simhca_dev *dev, uint32_t index, uint32_t slot, struct simhca_qp *qp,
-		 struct simhca_uar_use **use);
-void doorbell_put(struct simhca_dev *dev, struct simhca_uar_use *use, uint32_t slot,
-		  struct simhca_qp *qp);
+/*
+ * Takes a free slot of a UAR, for a QP, CQ or SRQ; its doorbell is 0 then. @qp is the QP, NULL for
+ * others. Returns 0, -EINVAL, -EEXIST, -ENOMEM.
+ */
+int doorbell_get(struct simhca_dev *dev, uint32_t index, enum simhca_slot_type type, uint32_t slot,
+		 struct simhca_qp *qp, struct simhca_uar_use **use);
+void doorbell_put(struct simhca_dev *dev, struct simhca_uar_use *use, enum simhca_slot_type type,
+		  uint32_t slot);
 void doorbell_clear_qp(struct simhca_uar_use *use, uint32_t slot);
 
 /* event.c */

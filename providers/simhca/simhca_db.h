@@ -66,6 +66,13 @@ static inline void simhca_ring_rq(struct simhca_qp *qp)
 	mmio_write32_le(&qp->db->rq_pi, htole32(qp->rq.head));
 }
 
+/* Caller holds the lock of the SRQ. */
+static inline void simhca_ring_srq(struct simhca_srq *srq)
+{
+	udma_to_device_barrier();
+	mmio_write32_le(&srq->db->pi, htole32(srq->head));
+}
+
 /* Caller holds the lock of the CQ. */
 static inline void simhca_store_cq_ci(struct simhca_cq *cq)
 {

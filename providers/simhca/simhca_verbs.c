@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * simhca: verbs that are commands only: queries, protection domains, memory regions.
+ * simhca: verbs that are commands only: queries, memory regions and windows.
  */
+#include <endian.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+#include <util/mmio.h>
 
 #include "simhca.h"
 #include "simhca_abi.h"
@@ -28,6 +31,25 @@ int simhca_query_device_ex(struct ibv_context *ibvctx,
 		 "%u.%u.%u", (unsigned int)(fw_ver >> 32),
 		 (unsigned int)(fw_ver >> 16 & 0xffff),
 		 (unsigned int)(fw_ver & 0xffff));
+
+	return 0;
+}
+
+/* Nanoseconds, by the clock of completion timestamps; each look is a message to the device. */
+int simhca_query_rt_values(struct ibv_context *ibvctx,
+			   struct ibv_values_ex *values)
+{
+	struct simhca_context *ctx = to_simhca_ctx(ibvctx);
+	uint64_t now;
+
+	if (!check_comp_mask(values->comp_mask, IBV_VALUES_MASK_RAW_CLOCK))
+		return EINVAL;
+
+	if (values->comp_mask & IBV_VALUES_MASK_RAW_CLOCK) {
+		now = le64toh(mmio_read64_le(ctx->kick + SIMHCA_CLOCK_REG));
+		values->raw_clock.tv_sec = 0;
+		values->raw_clock.tv_nsec = now;
+	}
 
 	return 0;
 }
@@ -76,40 +98,6 @@ int simhca_resolve_lid(struct ibv_context *ibvctx,
 	};
 	real->is_global = 1;
 
-	return 0;
-}
-
-struct ibv_pd *simhca_alloc_pd(struct ibv_context *ibvctx)
-{
-	struct simhca_alloc_pd_resp resp;
-	struct ibv_alloc_pd cmd;
-	struct ibv_pd *pd;
-	int ret;
-
-	pd = calloc(1, sizeof(*pd));
-	if (!pd)
-		return NULL;
-
-	ret = ibv_cmd_alloc_pd(ibvctx, pd, &cmd, sizeof(cmd), &resp.ibv_resp,
-			       sizeof(resp));
-	if (ret) {
-		free(pd);
-		errno = ret;
-		return NULL;
-	}
-
-	return pd;
-}
-
-int simhca_dealloc_pd(struct ibv_pd *pd)
-{
-	int ret;
-
-	ret = ibv_cmd_dealloc_pd(pd);
-	if (ret)
-		return ret;
-
-	free(pd);
 	return 0;
 }
 
@@ -178,5 +166,64 @@ int simhca_dereg_mr(struct verbs_mr *vmr)
 		return ret;
 
 	free(vmr);
+	return 0;
+}
+
+/* As simhca_import_pd(). */
+struct ibv_mr *simhca_import_mr(struct ibv_pd *pd, uint32_t handle)
+{
+	struct verbs_mr *vmr;
+	int ret;
+
+	vmr = calloc(1, sizeof(*vmr));
+	if (!vmr)
+		return NULL;
+
+	ret = ibv_cmd_query_mr(pd, vmr, handle);
+	if (ret) {
+		free(vmr);
+		errno = ret;
+		return NULL;
+	}
+
+	return &vmr->ibv_mr;
+}
+
+void simhca_unimport_mr(struct ibv_mr *mr)
+{
+	free(verbs_get_mr(mr));
+}
+
+struct ibv_mw *simhca_alloc_mw(struct ibv_pd *pd, enum ibv_mw_type type)
+{
+	struct ib_uverbs_alloc_mw_resp resp;
+	struct ibv_alloc_mw cmd;
+	struct ibv_mw *mw;
+	int ret;
+
+	mw = calloc(1, sizeof(*mw));
+	if (!mw)
+		return NULL;
+
+	ret = ibv_cmd_alloc_mw(pd, type, mw, &cmd, sizeof(cmd), &resp,
+			       sizeof(resp));
+	if (ret) {
+		free(mw);
+		errno = ret;
+		return NULL;
+	}
+
+	return mw;
+}
+
+int simhca_dealloc_mw(struct ibv_mw *mw)
+{
+	int ret;
+
+	ret = ibv_cmd_dealloc_mw(mw);
+	if (ret)
+		return ret;
+
+	free(mw);
 	return 0;
 }

@@ -584,7 +584,8 @@ struct reader {
 	pthread_t thread;
 	struct dma_map *map;
 	atomic_bool *stop;
-	uint64_t hits, misses, wrong;
+	_Atomic uint64_t hits;
+	uint64_t misses, wrong;
 };
 
 /* Every page of the window holds its number + 1, whenever it is mapped. */
@@ -612,7 +613,19 @@ static void *read_loop(void *arg)
 	return NULL;
 }
 
-/* The writer would never get its turn among four readers if they were preferred. */
+static uint64_t hits_of(const struct reader *r, int n)
+{
+	uint64_t hits = 0;
+
+	while (n--)
+		hits += atomic_load(&r[n].hits);
+	return hits;
+}
+
+/*
+ * The writer would never get its turn among four readers if they were preferred. However busy the machine is, there are
+ * some turns of both; who never has one is found by ctest's limit.
+ */
 static void readers_against_writer(void **state)
 {
 	enum { READERS = 4 };
@@ -620,7 +633,7 @@ static void readers_against_writer(void **state)
 	struct dma_map *map = *state;
 	atomic_bool stop = false;
 	struct rng rng = { 99 };
-	uint64_t page, count, done = 0, hits = 0;
+	uint64_t page, count, done = 0;
 	int fd = make_file(64);
 	double end;
 	int i;
@@ -632,7 +645,7 @@ static void readers_against_writer(void **state)
 		assert_int_equal(pthread_create(&r[i].thread, NULL, read_loop, &r[i]), 0);
 	}
 	end = seconds() + 1;
-	while (seconds() < end) {
+	while (seconds() < end || done <= 100 || hits_of(r, READERS) <= 100) {
 		page = rnd(&rng, 64);
 		count = 1 + rnd(&rng, (uint32_t)(64 - page));
 		dma_map_remove_range(map, page * PAGE, count * PAGE);
@@ -648,10 +661,7 @@ static void readers_against_writer(void **state)
 	for (i = 0; i < READERS; i++) {
 		pthread_join(r[i].thread, NULL);
 		assert_int_equal(r[i].wrong, 0);
-		hits += r[i].hits;
 	}
-	assert_true(done > 100);
-	assert_true(hits > 100);
 	close(fd);
 }
 
@@ -659,7 +669,7 @@ struct pair {
 	pthread_t thread;
 	struct dma_map *a, *b;
 	atomic_bool *stop;
-	uint64_t rounds;
+	_Atomic uint64_t rounds;
 };
 
 static void *pair_loop(void *arg)
@@ -674,7 +684,18 @@ static void *pair_loop(void *arg)
 	return NULL;
 }
 
-/* Two threads that take two maps in different order, and a writer on each map. */
+static bool had_turns(const struct pair *pair, int n)
+{
+	while (n && atomic_load(&pair[n - 1].rounds) > 100)
+		n--;
+	return !n;
+}
+
+/*
+ * Two threads that take two maps in different order, and a writer on each map. A busy machine may let one of them wait
+ * for longer than all of this takes: it ends when each had its turns, and if one never has, that is a deadlock, which ends
+ * by ctest's limit.
+ */
 static void two_maps(void **state)
 {
 	struct dma_map *a = *state, *b = dma_map_create();
@@ -689,17 +710,15 @@ static void two_maps(void **state)
 
 	for (i = 0; i < 3; i++)
 		assert_int_equal(pthread_create(&pair[i].thread, NULL, pair_loop, &pair[i]), 0);
-	while (seconds() < end) {
+	while (seconds() < end || !had_turns(pair, 3)) {
 		assert_int_equal(dma_map_add(a, 0, PAGE, RW, -1, 0), 0);
 		assert_int_equal(dma_map_add(b, 0, PAGE, RW, -1, 0), 0);
 		dma_map_clear(a);
 		dma_map_clear(b);
 	}
 	atomic_store(&stop, true);
-	for (i = 0; i < 3; i++) {
+	for (i = 0; i < 3; i++)
 		pthread_join(pair[i].thread, NULL);
-		assert_true(pair[i].rounds > 0);
-	}
 	dma_map_destroy(b);
 }
 

@@ -28,10 +28,23 @@ static int fake_fetch_send(struct engine_qp *base, struct engine_send_wr *wr)
 	return qp->sq_error ? qp->sq_error : 1;
 }
 
+static int fake_fetch_srq(struct fake_srq *srq, struct engine_recv_wr *wr)
+{
+	if (srq->ci == srq->pi)
+		return 0;
+	if (srq->error && srq->error != -EINVAL)
+		return srq->error;
+	*wr = srq->rq[srq->ci++ % FAKE_QUEUE];
+	wr->left = srq->pi - srq->ci;
+	return srq->error ? srq->error : 1;
+}
+
 static int fake_fetch_recv(struct engine_rq *rq, struct engine_recv_wr *wr)
 {
 	struct fake_qp *qp = container_of(rq, struct fake_qp, rq_base);
 
+	if (rq->srqn)
+		return fake_fetch_srq(container_of(rq, struct fake_srq, base), wr);
 	if (qp->rq_ci == qp->rq_pi)
 		return 0;
 	if (qp->rq_error && qp->rq_error != -EINVAL)
@@ -39,6 +52,24 @@ static int fake_fetch_recv(struct engine_rq *rq, struct engine_recv_wr *wr)
 	*wr = qp->rq[qp->rq_ci % FAKE_QUEUE];
 	wr->index = qp->rq_ci++;
 	return qp->rq_error ? qp->rq_error : 1;
+}
+
+static int fake_read_segs(struct engine_hca *hca, const struct engine_key_mem *mem,
+			  struct sgtab *sg)
+{
+	const struct fake_seg *segs = (const struct fake_seg *)(uintptr_t)mem->segs;
+	uint32_t i;
+	int ret;
+
+	(void)hca;
+	if (!segs)
+		return -EFAULT;
+	for (i = 0; i < mem->num_segs; i++) {
+		ret = sgtab_add(sg, segs[i].addr, segs[i].len);
+		if (ret)
+			return ret;
+	}
+	return 0;
 }
 
 static int fake_complete(struct engine_cq *base, const struct engine_wc *wc)
@@ -63,12 +94,22 @@ static void fake_cq_event(struct engine_cq *base, enum engine_event event)
 	container_of(base, struct fake_cq, base)->events |= 1u << event;
 }
 
+static void fake_srq_event(struct engine_rq *base, enum engine_event event)
+{
+	struct fake_srq *srq = container_of(base, struct fake_srq, base);
+
+	srq->events |= 1u << event;
+	srq->num_events++;
+}
+
 const struct engine_ops fake_ops = {
 	.fetch_send = fake_fetch_send,
 	.fetch_recv = fake_fetch_recv,
+	.read_segs = fake_read_segs,
 	.complete = fake_complete,
 	.qp_event = fake_qp_event,
 	.cq_event = fake_cq_event,
+	.srq_event = fake_srq_event,
 };
 
 void fake_hca_init(struct fake_hca *hca, struct fabric *fabric, uint8_t gid_last, uint64_t size)
@@ -100,6 +141,7 @@ void fake_hca_fini(struct fake_hca *hca, uint64_t size)
 	assert_int_equal(hca->base.mem, 0);
 	assert_int_equal(hca->base.qps.count, 0);
 	assert_int_equal(hca->base.cqs.count, 0);
+	assert_int_equal(hca->base.srqs.count, 0);
 	engine_hca_destroy(&hca->base);
 	dma_map_destroy(hca->map);
 	munmap(hca->mem, size);
@@ -123,21 +165,61 @@ void fake_cq_free(struct fake_cq *cq)
 	free(cq);
 }
 
-struct fake_qp *fake_qp_new(struct fake_hca *hca, uint32_t qpn, struct fake_cq *cq)
+struct fake_srq *fake_srq_new(struct fake_hca *hca, uint32_t srqn)
+{
+	struct fake_srq *srq = calloc(1, sizeof(*srq));
+
+	srq->base.hca = &hca->base;
+	srq->base.srqn = srqn;
+	srq->base.pdn = FAKE_PDN;
+	assert_int_equal(engine_srq_create(&srq->base), 0);
+	return srq;
+}
+
+void fake_srq_free(struct fake_srq *srq)
+{
+	assert_int_equal(engine_srq_destroy(&srq->base), 0);
+	free(srq);
+}
+
+static struct fake_qp *fake_qp_create(struct fake_hca *hca, uint32_t qpn, struct fake_cq *cq,
+				      enum engine_qp_type type, struct fake_srq *srq)
 {
 	struct fake_qp *qp = calloc(1, sizeof(*qp));
 
 	qp->cq = cq;
 	qp->rq_base.hca = &hca->base;
+	qp->rq_base.pdn = FAKE_PDN;
 	qp->base.hca = &hca->base;
 	qp->base.qpn = qpn;
 	qp->base.pdn = FAKE_PDN;
-	qp->base.type = ENGINE_QPT_RC;
+	qp->base.type = type;
 	qp->base.send_cq = &cq->base;
 	qp->base.recv_cq = &cq->base;
-	qp->base.rq = &qp->rq_base;
+	qp->base.rq = srq ? &srq->base : &qp->rq_base;
 	assert_int_equal(engine_qp_create(&qp->base), 0);
 	return qp;
+}
+
+struct fake_qp *fake_qp_new(struct fake_hca *hca, uint32_t qpn, struct fake_cq *cq)
+{
+	return fake_qp_create(hca, qpn, cq, ENGINE_QPT_RC, NULL);
+}
+
+struct fake_qp *fake_qp_new_srq(struct fake_hca *hca, uint32_t qpn, struct fake_cq *cq,
+				struct fake_srq *srq)
+{
+	return fake_qp_create(hca, qpn, cq, ENGINE_QPT_RC, srq);
+}
+
+struct fake_qp *fake_qp_new_uc(struct fake_hca *hca, uint32_t qpn, struct fake_cq *cq)
+{
+	return fake_qp_create(hca, qpn, cq, ENGINE_QPT_UC, NULL);
+}
+
+struct fake_qp *fake_qp_new_ud(struct fake_hca *hca, uint32_t qpn, struct fake_cq *cq)
+{
+	return fake_qp_create(hca, qpn, cq, ENGINE_QPT_UD, NULL);
 }
 
 void fake_qp_free(struct fake_qp *qp)
@@ -154,7 +236,7 @@ struct engine_qp_attr fake_attr(const struct fake_qp *qp, const struct fake_qp *
 		.retry_cnt = 3,
 		.rnr_retry = 2,
 		.min_rnr_timer = 12,	/* 0.64 ms */
-		.access = FAKE_ALL,
+		.access = ENGINE_ACCESS_QP,
 		.dest_qpn = dest->base.qpn,
 		.rq_psn = dest->base.qpn * 5,
 		.sq_psn = qp->base.qpn * 5,
@@ -241,12 +323,72 @@ struct engine_send_wr *fake_send(struct fake_qp *qp, enum engine_opcode opcode, 
 	return wr;
 }
 
+static struct engine_send_wr *fake_send_key(struct fake_qp *qp, enum engine_opcode opcode,
+					    uint32_t rkey)
+{
+	struct engine_send_wr *wr = fake_send(qp, opcode, 0, 0, 0);
+
+	memset(wr->sge, 0, sizeof(wr->sge));
+	wr->num_sge = 0;
+	wr->rkey = rkey;
+	return wr;
+}
+
+struct engine_send_wr *fake_bind(struct fake_qp *qp, uint32_t rkey, uint32_t lkey, uint64_t addr,
+				 uint64_t length, uint32_t access)
+{
+	struct engine_send_wr *wr = fake_send_key(qp, ENGINE_WR_BIND_MW, rkey);
+
+	wr->mem = (struct engine_key_mem) {
+		.addr = addr,
+		.length = length,
+		.lkey = lkey,
+		.access = access,
+	};
+	return wr;
+}
+
+struct engine_send_wr *fake_reg(struct fake_qp *qp, uint32_t key, const struct fake_seg *segs,
+				uint32_t num_segs, uint64_t iova, uint32_t access)
+{
+	struct engine_send_wr *wr = fake_send_key(qp, ENGINE_WR_REG_MR, key);
+	uint32_t i;
+
+	wr->mem = (struct engine_key_mem) {
+		.addr = iova,
+		.segs = (uintptr_t)segs,
+		.num_segs = num_segs,
+		.access = access,
+	};
+	for (i = 0; i < num_segs; i++)
+		wr->mem.length += segs[i].len;
+	return wr;
+}
+
+struct engine_send_wr *fake_inv(struct fake_qp *qp, enum engine_opcode opcode, uint32_t rkey)
+{
+	return fake_send_key(qp, opcode, rkey);
+}
+
 struct engine_recv_wr *fake_recv(struct fake_qp *qp, uint64_t addr, uint32_t length)
 {
 	struct engine_recv_wr *wr = &qp->rq[qp->rq_pi++ % FAKE_QUEUE];
 
 	assert_true(qp->rq_pi - qp->rq_ci <= FAKE_QUEUE);
 	memset(wr, 0, sizeof(*wr));
+	wr->num_sge = 1;
+	wr->sge[0] = (struct engine_sge) { addr, length, FAKE_KEY };
+	return wr;
+}
+
+struct engine_recv_wr *fake_srq_recv(struct fake_srq *srq, uint32_t tag, uint64_t addr,
+				     uint32_t length)
+{
+	struct engine_recv_wr *wr = &srq->rq[srq->pi++ % FAKE_QUEUE];
+
+	assert_true(srq->pi - srq->ci <= FAKE_QUEUE);
+	memset(wr, 0, sizeof(*wr));
+	wr->index = tag;
 	wr->num_sge = 1;
 	wr->sge[0] = (struct engine_sge) { addr, length, FAKE_KEY };
 	return wr;
@@ -306,6 +448,19 @@ int fake_teardown(void **state)
 	fabric_destroy(&t->fabric);
 	free(t);
 	return 0;
+}
+
+void fake_reconnect(struct fake_pair *t)
+{
+	struct fake_qp *qp[2] = { t->a, t->b };
+	unsigned int i;
+
+	for (i = 0; i < 2; i++) {
+		assert_int_equal(fake_set_state(qp[i], ENGINE_QPS_RESET), 0);
+		qp[i]->events = 0;
+	}
+	fake_connect(t->a, t->b);
+	fake_run_all(t);
 }
 
 void fake_fill(uint8_t *p, size_t len, uint32_t seed)

@@ -42,6 +42,8 @@ struct fake_cq {
 	uint32_t events;
 };
 
+struct fake_pair;
+
 struct fake_qp {
 	struct engine_qp base;
 	struct engine_rq rq_base;
@@ -55,6 +57,15 @@ struct fake_qp {
 	uint32_t fetches;
 };
 
+struct fake_srq {
+	struct engine_rq base;
+	struct engine_recv_wr rq[FAKE_QUEUE];	/* @index is kept */
+	uint32_t pi, ci;
+	int error;		/* what fetching returns */
+	uint32_t events;	/* mask of enum engine_event */
+	uint32_t num_events;
+};
+
 extern const struct engine_ops fake_ops;
 
 void fake_hca_init(struct fake_hca *hca, struct fabric *fabric, uint8_t gid_last, uint64_t size);
@@ -64,6 +75,13 @@ struct fake_cq *fake_cq_new(struct fake_hca *hca, uint32_t cqn);
 void fake_cq_free(struct fake_cq *cq);
 
 struct fake_qp *fake_qp_new(struct fake_hca *hca, uint32_t qpn, struct fake_cq *cq);
+struct fake_srq *fake_srq_new(struct fake_hca *hca, uint32_t srqn);
+void fake_srq_free(struct fake_srq *srq);
+/* A QP of type RC; @srq NULL: with a receive queue of its own. */
+struct fake_qp *fake_qp_new_srq(struct fake_hca *hca, uint32_t qpn, struct fake_cq *cq,
+				struct fake_srq *srq);
+struct fake_qp *fake_qp_new_uc(struct fake_hca *hca, uint32_t qpn, struct fake_cq *cq);
+struct fake_qp *fake_qp_new_ud(struct fake_hca *hca, uint32_t qpn, struct fake_cq *cq);
 void fake_qp_free(struct fake_qp *qp);
 
 /* What fake_connect() sets; a test may change it in between. */
@@ -78,6 +96,26 @@ int fake_set_state(struct fake_qp *qp, enum engine_qp_state state);
 struct engine_send_wr *fake_send(struct fake_qp *qp, enum engine_opcode opcode, uint64_t addr,
 				 uint32_t length, uint64_t remote_addr);
 struct engine_recv_wr *fake_recv(struct fake_qp *qp, uint64_t addr, uint32_t length);
+
+/* Posts to the SRQ; @tag is the index of its completion. */
+struct engine_recv_wr *fake_srq_recv(struct fake_srq *srq, uint32_t tag, uint64_t addr,
+				     uint32_t length);
+
+/* What engine_key_mem.segs points to. */
+struct fake_seg {
+	uint64_t addr;
+	uint64_t len;
+};
+
+/* These post signaled requests for a key, as fake_send(). */
+struct engine_send_wr *fake_bind(struct fake_qp *qp, uint32_t rkey, uint32_t lkey, uint64_t addr,
+				 uint64_t length, uint32_t access);
+struct engine_send_wr *fake_reg(struct fake_qp *qp, uint32_t key, const struct fake_seg *segs,
+				uint32_t num_segs, uint64_t iova, uint32_t access);
+struct engine_send_wr *fake_inv(struct fake_qp *qp, enum engine_opcode opcode, uint32_t rkey);
+
+/* Both QPs anew, with empty queues. */
+void fake_reconnect(struct fake_pair *t);
 
 /* The next completion, or NULL. */
 const struct engine_wc *fake_wc(struct fake_cq *cq);

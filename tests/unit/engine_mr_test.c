@@ -47,7 +47,7 @@ static void test_mr_checks(void **state)
 	assert_int_equal(engine_mr_create(hca, 0xffffffff, 1, 0, 0, &sg, 0), -EINVAL);
 	assert_int_equal(engine_mr_create(hca, 0x500, 0, 0, 0, &sg, 0), -EINVAL);
 	assert_int_equal(engine_mr_create(hca, 0x500, ENGINE_MAX_PDS, 0, 0, &sg, 0), -EINVAL);
-	assert_int_equal(engine_mr_create(hca, 0x500, 1, 0x10, 0, &sg, 0), -EINVAL);
+	assert_int_equal(engine_mr_create(hca, 0x500, 1, ENGINE_ACCESS_ZERO_BASED, 0, &sg, 0), -EINVAL);
 	assert_int_equal(engine_mr_create(hca, 0x500, 1, ENGINE_ACCESS_REMOTE_WRITE, 0, &sg, 0),
 			 -EINVAL);
 	assert_int_equal(engine_mr_create(hca, 0x500, 1, 0, UINT64_MAX - 4094, &sg, 0), -EINVAL);
@@ -148,21 +148,6 @@ static void make_victims(struct fake_pair *t)
 	fake_make_mr(&t->hca[1], VICTIM, FAKE_PDN, FAKE_ALL, FAKE_IOVA, FAKE_MEM);
 }
 
-static void reconnect(struct fake_pair *t)
-{
-	struct fake_qp *qp[2] = { t->a, t->b };
-	unsigned int i;
-
-	for (i = 0; i < 2; i++) {
-		assert_int_equal(fake_set_state(qp[i], ENGINE_QPS_RESET), 0);
-		qp[i]->sq_pi = qp[i]->sq_ci = 0;
-		qp[i]->rq_pi = qp[i]->rq_ci = 0;
-		qp[i]->events = 0;
-	}
-	fake_connect(t->a, t->b);
-	fake_run_all(t);
-}
-
 static void test_fence(void **state)
 {
 	static const enum engine_opcode opcodes[] = {
@@ -187,7 +172,7 @@ static void test_fence(void **state)
 			       ENGINE_VERR_FENCED | ENGINE_VERR_REMOTE);
 		fake_expect_states(t, ENGINE_QPS_ERR, ENGINE_QPS_ERR);
 		assert_int_equal(t->b->events, EVENT(QP_ACCESS_ERR));
-		reconnect(t);
+		fake_reconnect(t);
 	}
 
 	/* as a local key of a receive, and of a request */
@@ -198,7 +183,7 @@ static void test_fence(void **state)
 		       ENGINE_VERR_FENCED | ENGINE_VERR_RECV);
 	fake_expect_wc(t->cq[0], t->a, 0, false, ENGINE_WC_REM_OP_ERR,
 		       ENGINE_VERR_FENCED | ENGINE_VERR_REMOTE);
-	reconnect(t);
+	fake_reconnect(t);
 	assert_int_equal(engine_mr_fence(&t->hca[0].base, VICTIM), 0);
 	for (i = 0; i < sizeof(opcodes) / sizeof(opcodes[0]); i++) {
 		fake_send(t->a, opcodes[i], ALIGNED, 8, ALIGNED)->sge[0].key = VICTIM;
@@ -207,7 +192,7 @@ static void test_fence(void **state)
 			       ENGINE_VERR_FENCED);
 		fake_expect_states(t, ENGINE_QPS_ERR, ENGINE_QPS_RTS);
 		assert_int_equal(t->b->events, 0);
-		reconnect(t);
+		fake_reconnect(t);
 	}
 	fake_expect_quiet(t);
 
@@ -302,7 +287,7 @@ static void test_change_under_way(void **state)
 			;
 		assert_int_equal(engine_mr_destroy(&t->hca[0].base, VICTIM), 0);
 		assert_int_equal(engine_mr_destroy(&t->hca[1].base, VICTIM), 0);
-		reconnect(t);
+		fake_reconnect(t);
 	}
 	free(image);
 }
@@ -345,7 +330,7 @@ static void test_rereg(void **state)
 	assert_memory_equal(fake_ptr(&t->hca[0], SRC), mem + 0x11000 - 64, 64);
 	fake_expect_wc(t->cq[0], t->a, 2, false, ENGINE_WC_REM_ACCESS_ERR,
 		       ENGINE_VERR_RANGE | ENGINE_VERR_REMOTE);
-	reconnect(t);
+	fake_reconnect(t);
 
 	/* PD alone, rights alone */
 	assert_int_equal(engine_mr_rereg(hca, VICTIM, ENGINE_REREG_PD, FAKE_PDN + 1, 0, 0, NULL, 0),
@@ -354,7 +339,7 @@ static void test_rereg(void **state)
 	fake_run_all(t);
 	fake_expect_wc(t->cq[0], t->a, 0, false, ENGINE_WC_REM_ACCESS_ERR,
 		       ENGINE_VERR_PD | ENGINE_VERR_REMOTE);
-	reconnect(t);
+	fake_reconnect(t);
 	assert_int_equal(engine_mr_rereg(hca, VICTIM, ENGINE_REREG_PD | ENGINE_REREG_ACCESS,
 					 FAKE_PDN, ENGINE_ACCESS_REMOTE_READ, 0, NULL, 0), 0);
 	fake_send(t->a, ENGINE_WR_RDMA_READ, SRC, 64, 0x777)->rkey = VICTIM;
@@ -363,7 +348,7 @@ static void test_rereg(void **state)
 	fake_expect_wc(t->cq[0], t->a, 0, false, ENGINE_WC_SUCCESS, 0);
 	fake_expect_wc(t->cq[0], t->a, 1, false, ENGINE_WC_REM_ACCESS_ERR,
 		       ENGINE_VERR_ACCESS | ENGINE_VERR_REMOTE);
-	reconnect(t);
+	fake_reconnect(t);
 
 	/* a fenced one stays fenced until it gets memory */
 	assert_int_equal(engine_mr_fence(hca, VICTIM), 0);
@@ -373,7 +358,7 @@ static void test_rereg(void **state)
 	fake_run_all(t);
 	fake_expect_wc(t->cq[0], t->a, 0, false, ENGINE_WC_REM_ACCESS_ERR,
 		       ENGINE_VERR_FENCED | ENGINE_VERR_REMOTE);
-	reconnect(t);
+	fake_reconnect(t);
 	assert_int_equal(engine_mr_rereg(hca, VICTIM, ENGINE_REREG_TRANS, 0, 0, 0x777, &sg, 0), 0);
 	fake_send(t->a, ENGINE_WR_RDMA_WRITE, SRC, 64, 0x777)->rkey = VICTIM;
 	fake_run_all(t);

@@ -262,6 +262,13 @@ static void test_reset_drops(void **state)
 	assert_int_equal(fabric_next_timer(&t->fabric), ENGINE_NO_TIMER);
 }
 
+static int to_sqd_notify(struct fake_qp *qp)
+{
+	struct engine_qp_attr attr = { .state = ENGINE_QPS_SQD, .sqd_notify = true };
+
+	return engine_qp_modify(&qp->base, &attr, ENGINE_QP_STATE | ENGINE_QP_SQD_NOTIFY);
+}
+
 static void test_sqd(void **state)
 {
 	struct fake_pair *t = *state;
@@ -271,9 +278,10 @@ static void test_sqd(void **state)
 	fake_send(t->a, ENGINE_WR_SEND, SRC, 8, 0);
 	fake_send(t->a, ENGINE_WR_RDMA_WRITE, SRC, 8, DST);
 	fake_run_all(t);
-	assert_int_equal(fake_set_state(t->a, ENGINE_QPS_SQD), 0);
+	assert_int_equal(to_sqd_notify(t->a), 0);
 	fake_run_all(t);
 	assert_int_equal(t->a->events, 0);
+	assert_true(engine_qp_draining(&t->a->base));
 	fake_recv(t->b, DST, 8);
 	t->now += 10 * MS;
 	fake_run_all(t);
@@ -281,6 +289,7 @@ static void test_sqd(void **state)
 	fake_expect_wc(t->cq[0], t->a, 0, false, ENGINE_WC_SUCCESS, 0);
 	fake_expect_quiet(t);
 	assert_int_equal(t->a->events, EVENT(SQ_DRAINED));
+	assert_false(engine_qp_draining(&t->a->base));
 
 	/* Responding goes on. */
 	fake_send(t->b, ENGINE_WR_RDMA_WRITE, SRC, 8, DST);
@@ -294,8 +303,14 @@ static void test_sqd(void **state)
 	fake_expect_wc(t->cq[0], t->a, 1, false, ENGINE_WC_SUCCESS, 0);
 
 	t->a->events = 0;
-	assert_int_equal(fake_set_state(t->a, ENGINE_QPS_SQD), 0);
+	assert_int_equal(to_sqd_notify(t->a), 0);
 	assert_int_equal(t->a->events, EVENT(SQ_DRAINED));
+
+	/* Who does not ask is not told, and who asked once is not told of the next time. */
+	t->a->events = 0;
+	assert_int_equal(fake_set_state(t->a, ENGINE_QPS_RTS), 0);
+	assert_int_equal(fake_set_state(t->a, ENGINE_QPS_SQD), 0);
+	assert_int_equal(t->a->events, 0);
 }
 
 #define M_INIT	ENGINE_QP_ACCESS
@@ -351,7 +366,7 @@ static void test_transitions(void **state)
 			attr.state = to;
 			if (!mask) {
 				bring_to(t, from);
-				for (bit = 0; bit < 14; bit++)
+				for (bit = 0; bit < 15; bit++)
 					assert_int_equal(engine_qp_modify(&t->a->base, &attr,
 							 1 | 1u << bit), -EINVAL);
 				assert_int_equal(engine_qp_modify(&t->a->base, &attr,
@@ -360,7 +375,7 @@ static void test_transitions(void **state)
 				continue;
 			}
 			/* every required bit, one at a time */
-			for (bit = 1; bit < 14; bit++) {
+			for (bit = 1; bit < 15; bit++) {
 				if (!(mask & 1u << bit))
 					continue;
 				bring_to(t, from);
@@ -371,7 +386,7 @@ static void test_transitions(void **state)
 			/* one that no transition of RC takes */
 			assert_int_equal(engine_qp_modify(&t->a->base, &attr,
 					 mask | ENGINE_QP_QKEY), -EINVAL);
-			assert_int_equal(engine_qp_modify(&t->a->base, &attr, mask | 1u << 14),
+			assert_int_equal(engine_qp_modify(&t->a->base, &attr, mask | 1u << 15),
 					 -EINVAL);
 			bring_to(t, from);
 			assert_int_equal(engine_qp_modify(&t->a->base, &attr, mask), 0);

@@ -564,6 +564,105 @@ static void test_remote_errors(void **state)
 	}
 }
 
+/* ---- eight bytes at once, and flushes ---- */
+
+static void expect_last(struct fake_pair *t, enum engine_wc_status status, uint32_t verr)
+{
+	fake_run_all(t);
+	fake_expect_wc(t->cq[0], t->a, t->a->sq_pi - 1, false, status, verr);
+	fake_expect_quiet(t);
+	if (status != ENGINE_WC_SUCCESS)
+		fake_reconnect(t);
+}
+
+static void test_atomic_write(void **state)
+{
+	struct fake_pair *t = *state;
+	uint8_t *src = fake_ptr(&t->hca[0], SRC), *dst = fake_ptr(&t->hca[1], ALIGNED);
+	struct engine_send_wr *wr;
+
+	fake_fill(src, 16, 1);
+	memset(dst - 8, 0xee, 24);
+	fake_send(t->a, ENGINE_WR_ATOMIC_WRITE, SRC, 8, ALIGNED);
+	expect_last(t, ENGINE_WC_SUCCESS, 0);
+	assert_memory_equal(src, dst, 8);
+	assert_int_equal(dst[-1], 0xee);
+	assert_int_equal(dst[8], 0xee);
+	/* in parts, and inline */
+	wr = fake_send(t->a, ENGINE_WR_ATOMIC_WRITE, SRC + 3, 5, ALIGNED);
+	wr->num_sge = 2;
+	wr->sge[1] = (struct engine_sge) { SRC, 3, FAKE_KEY };
+	expect_last(t, ENGINE_WC_SUCCESS, 0);
+	assert_memory_equal(src + 3, dst, 5);
+	assert_memory_equal(src, dst + 5, 3);
+	wr = fake_send(t->a, ENGINE_WR_ATOMIC_WRITE, 0, 0, ALIGNED);
+	wr->flags |= ENGINE_WR_INLINE;
+	wr->length = 8;
+	memcpy(wr->inline_data, "whatever", 8);
+	expect_last(t, ENGINE_WC_SUCCESS, 0);
+	assert_memory_equal("whatever", dst, 8);
+
+	fake_send(t->a, ENGINE_WR_ATOMIC_WRITE, SRC, 7, ALIGNED);
+	expect_last(t, ENGINE_WC_LOC_LEN_ERR, ENGINE_VERR_ATOMIC_LENGTH);
+	fake_send(t->a, ENGINE_WR_ATOMIC_WRITE, SRC, 8, ALIGNED + 4);
+	expect_last(t, ENGINE_WC_REM_INV_REQ_ERR, ENGINE_VERR_ALIGN | ENGINE_VERR_REMOTE);
+	fake_make_mr(&t->hca[1], OTHER_KEY, FAKE_PDN, FAKE_ALL & ~ENGINE_ACCESS_REMOTE_WRITE,
+		     FAKE_IOVA, FAKE_MEM);
+	fake_send(t->a, ENGINE_WR_ATOMIC_WRITE, SRC, 8, ALIGNED)->rkey = OTHER_KEY;
+	expect_last(t, ENGINE_WC_REM_ACCESS_ERR, ENGINE_VERR_ACCESS | ENGINE_VERR_REMOTE);
+	assert_memory_equal("whatever", dst, 8);
+}
+
+static struct engine_send_wr *flush(struct fake_pair *t, uint64_t addr, uint64_t length,
+				    uint32_t access)
+{
+	struct engine_send_wr *wr = fake_send(t->a, ENGINE_WR_FLUSH, 0, 0, addr);
+
+	wr->num_sge = 0;
+	wr->mem = (struct engine_key_mem) { .length = length, .access = access };
+	return wr;
+}
+
+static void test_flush_memory(void **state)
+{
+	struct fake_pair *t = *state;
+
+	flush(t, FAKE_IOVA, FAKE_MEM, ENGINE_ACCESS_FLUSH_GLOBAL);
+	expect_last(t, ENGINE_WC_SUCCESS, 0);
+	flush(t, FAKE_IOVA + FAKE_MEM, 0, ENGINE_ACCESS_FLUSH_GLOBAL);
+	expect_last(t, ENGINE_WC_SUCCESS, 0);
+	flush(t, 0, 0, ENGINE_ACCESS_FLUSH_GLOBAL)->flags |= ENGINE_WR_FLUSH_MR;
+	expect_last(t, ENGINE_WC_SUCCESS, 0);
+
+	flush(t, 0, 0, ENGINE_ACCESS_FLUSH_GLOBAL);
+	expect_last(t, ENGINE_WC_REM_ACCESS_ERR, ENGINE_VERR_RANGE | ENGINE_VERR_REMOTE);
+	flush(t, FAKE_IOVA, FAKE_MEM + 1, ENGINE_ACCESS_FLUSH_GLOBAL);
+	expect_last(t, ENGINE_WC_REM_ACCESS_ERR, ENGINE_VERR_RANGE | ENGINE_VERR_REMOTE);
+	/* Nothing is persistent. */
+	flush(t, FAKE_IOVA, 8, ENGINE_ACCESS_FLUSH_PERSISTENT);
+	expect_last(t, ENGINE_WC_REM_ACCESS_ERR, ENGINE_VERR_ACCESS | ENGINE_VERR_REMOTE);
+	fake_make_mr(&t->hca[1], OTHER_KEY, FAKE_PDN, FAKE_ALL & ~ENGINE_ACCESS_FLUSH_GLOBAL,
+		     FAKE_IOVA, FAKE_MEM);
+	flush(t, FAKE_IOVA, 8, ENGINE_ACCESS_FLUSH_GLOBAL)->rkey = OTHER_KEY;
+	expect_last(t, ENGINE_WC_REM_ACCESS_ERR, ENGINE_VERR_ACCESS | ENGINE_VERR_REMOTE);
+	assert_int_equal(engine_mr_fence(&t->hca[1].base, OTHER_KEY), 0);
+	flush(t, FAKE_IOVA, 8, ENGINE_ACCESS_FLUSH_GLOBAL)->rkey = OTHER_KEY;
+	expect_last(t, ENGINE_WC_REM_ACCESS_ERR, ENGINE_VERR_FENCED | ENGINE_VERR_REMOTE);
+	t->b->base.attr.access &= ~ENGINE_ACCESS_FLUSH_GLOBAL;
+	flush(t, FAKE_IOVA, 8, ENGINE_ACCESS_FLUSH_GLOBAL);
+	expect_last(t, ENGINE_WC_REM_INV_REQ_ERR, ENGINE_VERR_QP_ACCESS | ENGINE_VERR_REMOTE);
+
+	/* what is none */
+	flush(t, FAKE_IOVA, 8, 0);
+	expect_last(t, ENGINE_WC_LOC_QP_OP_ERR, ENGINE_VERR_WQE);
+	flush(t, FAKE_IOVA, 8, ENGINE_ACCESS_REMOTE_READ);
+	expect_last(t, ENGINE_WC_LOC_QP_OP_ERR, ENGINE_VERR_WQE);
+	flush(t, FAKE_IOVA, 1ull << 32, ENGINE_ACCESS_FLUSH_GLOBAL);
+	expect_last(t, ENGINE_WC_LOC_QP_OP_ERR, ENGINE_VERR_WQE);
+	flush(t, FAKE_IOVA, 8, ENGINE_ACCESS_FLUSH_GLOBAL)->num_sge = 1;
+	expect_last(t, ENGINE_WC_LOC_QP_OP_ERR, ENGINE_VERR_WQE);
+}
+
 int main(void)
 {
 #define T(name)	cmocka_unit_test_setup_teardown(name, fake_setup, fake_teardown)
@@ -574,6 +673,8 @@ int main(void)
 		T(test_write_imm),
 		T(test_inline),
 		T(test_atomics),
+		T(test_atomic_write),
+		T(test_flush_memory),
 		T(test_unsignaled_and_order),
 		T(test_loopback),
 		T(test_comm_est),

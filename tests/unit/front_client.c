@@ -396,6 +396,12 @@ uint16_t guest_create_mr(struct guest *g, uint32_t key, uint32_t access, uint64_
 
 uint16_t guest_create_cq(struct guest *g, struct guest_cq *cq, uint32_t cqn, uint32_t log_size)
 {
+	return guest_create_cq_ex(g, cq, cqn, log_size, 0);
+}
+
+uint16_t guest_create_cq_ex(struct guest *g, struct guest_cq *cq, uint32_t cqn, uint32_t log_size,
+			    uint32_t flags)
+{
 	uint64_t len = sizeof(struct simhca_cqe) << log_size;
 	struct simhca_cmd cmd;
 
@@ -415,6 +421,7 @@ uint16_t guest_create_cq(struct guest *g, struct guest_cq *cq, uint32_t cqn, uin
 			.uar = cq->uar,
 			.slot = cq->slot,
 			.log_size = log_size,
+			.flags = flags,
 			.ring = guest_sgl(cq->ring, len),
 		},
 	};
@@ -422,6 +429,18 @@ uint16_t guest_create_cq(struct guest *g, struct guest_cq *cq, uint32_t cqn, uin
 }
 
 uint16_t guest_create_qp(struct guest *g, struct guest_qp *qp, uint32_t qpn, struct guest_cq *cq)
+{
+	return guest_create_qp_type(g, qp, qpn, cq, SIMHCA_QPT_RC, 0);
+}
+
+uint16_t guest_create_qp_srq(struct guest *g, struct guest_qp *qp, uint32_t qpn,
+			     struct guest_cq *cq, uint32_t srqn)
+{
+	return guest_create_qp_type(g, qp, qpn, cq, SIMHCA_QPT_RC, srqn);
+}
+
+uint16_t guest_create_qp_type(struct guest *g, struct guest_qp *qp, uint32_t qpn,
+			      struct guest_cq *cq, uint32_t type, uint32_t srqn)
 {
 	uint64_t sq_len = 1ull << (GUEST_WR_LOG + GUEST_SQ_STRIDE);
 	uint64_t rq_len = 1ull << (GUEST_WR_LOG + GUEST_RQ_STRIDE);
@@ -440,10 +459,11 @@ uint16_t guest_create_qp(struct guest *g, struct guest_qp *qp, uint32_t qpn, str
 		.opcode = SIMHCA_CMD_CREATE_QP,
 		.payload.create_qp = {
 			.qpn = qpn,
-			.type = SIMHCA_QPT_RC,
+			.type = type,
 			.pdn = GUEST_PDN,
 			.send_cqn = cq->cqn,
 			.recv_cqn = cq->cqn,
+			.srqn = srqn,
 			.uar = qp->uar,
 			.slot = qp->slot,
 			.sq_log_size = GUEST_WR_LOG,
@@ -451,7 +471,7 @@ uint16_t guest_create_qp(struct guest *g, struct guest_qp *qp, uint32_t qpn, str
 			.rq_log_size = GUEST_WR_LOG,
 			.rq_log_stride = GUEST_RQ_STRIDE,
 			.sq = guest_sgl(qp->sq, sq_len),
-			.rq = guest_sgl(qp->rq, rq_len),
+			.rq = srqn ? (struct simhca_sgl) { 0 } : guest_sgl(qp->rq, rq_len),
 		},
 	};
 	return guest_cmd(g, &cmd);
@@ -483,6 +503,24 @@ uint16_t guest_query_qp(struct guest_qp *qp, struct simhca_qp_attr *attr)
 
 	memcpy(attr, guest_ptr(qp->g, qp->g->out), sizeof(*attr));
 	return status;
+}
+
+void guest_ud_start(struct guest_qp *qp, uint32_t qkey)
+{
+	struct simhca_qp_attr attr = {
+		.mask = SIMHCA_QP_STATE | SIMHCA_QP_QKEY,
+		.state = SIMHCA_QPS_INIT,
+		.qkey = qkey,
+		.path_mtu = 3,
+	};
+
+	assert_int_equal(guest_modify(qp, &attr), SIMHCA_CMD_OK);
+	attr.state = SIMHCA_QPS_RTR;
+	attr.mask = SIMHCA_QP_STATE | SIMHCA_QP_PATH_MTU;
+	assert_int_equal(guest_modify(qp, &attr), SIMHCA_CMD_OK);
+	attr.state = SIMHCA_QPS_RTS;
+	attr.mask = SIMHCA_QP_STATE | SIMHCA_QP_SQ_PSN;
+	assert_int_equal(guest_modify(qp, &attr), SIMHCA_CMD_OK);
 }
 
 void guest_connect(struct guest_qp *qp, struct guest_qp *dest)
@@ -530,6 +568,17 @@ void guest_post_send(struct guest_qp *qp, const struct simhca_sq_wqe *wqe, uint6
 		memcpy(at + sizeof(*wqe), &sge, sizeof(sge));
 	else
 		memcpy(at + sizeof(*wqe), guest_ptr(qp->g, addr), wqe->inline_len);
+	qp->sq_pi++;
+}
+
+void guest_post_mem(struct guest_qp *qp, const struct simhca_sq_wqe *wqe,
+		    const struct simhca_mem_wqe *mem)
+{
+	uint32_t entry = qp->sq_pi % (1u << GUEST_WR_LOG);
+	uint8_t *at = guest_ptr(qp->g, qp->sq + ((uint64_t)entry << GUEST_SQ_STRIDE));
+
+	memcpy(at, wqe, sizeof(*wqe));
+	memcpy(at + sizeof(*wqe), mem, sizeof(*mem));
 	qp->sq_pi++;
 }
 
@@ -595,7 +644,7 @@ void guest_arm(struct guest_cq *cq, bool solicited)
 
 /* ---- the process ---- */
 
-int front_setup(void **state)
+int front_setup_keys(void **state, uint32_t max_mr)
 {
 	static const uint8_t mac[6] = { 0x52, 0x54, 0x00, 0xc0, 0x00, 0x07 };
 	struct front *t = calloc(1, sizeof(*t));
@@ -608,6 +657,7 @@ int front_setup(void **state)
 	for (i = 0; i < FRONT_GUESTS; i++) {
 		t->dev[i] = simhca_dev_create(t->poller, i ? "b" : "a", mac, NULL);
 		assert_non_null(t->dev[i]);
+		simhca_dev_set_max_mr(t->dev[i], max_mr);
 	}
 	assert_int_equal(poller_start(t->poller), 0);
 	for (i = 0; i < FRONT_GUESTS; i++) {
@@ -617,6 +667,11 @@ int front_setup(void **state)
 	}
 	*state = t;
 	return 0;
+}
+
+int front_setup(void **state)
+{
+	return front_setup_keys(state, SIMHCA_MAX_MRS - 1);
 }
 
 int front_teardown(void **state)

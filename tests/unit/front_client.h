@@ -83,6 +83,8 @@ struct front {
 			 SIMHCA_ACCESS_REMOTE_READ | SIMHCA_ACCESS_REMOTE_ATOMIC)
 
 int front_setup(void **state);
+/* Where each HCA has @max_mr keys. */
+int front_setup_keys(void **state, uint32_t max_mr);
 int front_teardown(void **state);
 
 /* Guests enabled, with EQs, MR, CQ 5 and QP 10 or 11, connected to each other. */
@@ -137,15 +139,28 @@ struct simhca_sgl guest_sgl_segs(struct guest *g, const struct simhca_seg *segs,
 uint16_t guest_create_mr(struct guest *g, uint32_t key, uint32_t access, uint64_t iova,
 			 struct simhca_sgl sgl);
 uint16_t guest_create_cq(struct guest *g, struct guest_cq *cq, uint32_t cqn, uint32_t log_size);
+/* @flags: SIMHCA_CQ_* */
+uint16_t guest_create_cq_ex(struct guest *g, struct guest_cq *cq, uint32_t cqn, uint32_t log_size,
+			    uint32_t flags);
 uint16_t guest_create_qp(struct guest *g, struct guest_qp *qp, uint32_t qpn, struct guest_cq *cq);
+/* @srqn: 0: with a receive queue of its own. */
+uint16_t guest_create_qp_srq(struct guest *g, struct guest_qp *qp, uint32_t qpn,
+			     struct guest_cq *cq, uint32_t srqn);
+uint16_t guest_create_qp_type(struct guest *g, struct guest_qp *qp, uint32_t qpn,
+			      struct guest_cq *cq, uint32_t type, uint32_t srqn);
 uint16_t guest_modify(struct guest_qp *qp, struct simhca_qp_attr *attr);
 uint16_t guest_modify_state(struct guest_qp *qp, uint8_t state);
 uint16_t guest_query_qp(struct guest_qp *qp, struct simhca_qp_attr *attr);
 /* RESET to RTS; @dest may be in another guest. */
 void guest_connect(struct guest_qp *qp, struct guest_qp *dest);
 
+/* RESET to RTS, of a UD QP. */
+void guest_ud_start(struct guest_qp *qp, uint32_t qkey);
+
 void guest_post_send(struct guest_qp *qp, const struct simhca_sq_wqe *wqe, uint64_t addr,
 		     uint32_t length, uint32_t lkey);
+void guest_post_mem(struct guest_qp *qp, const struct simhca_sq_wqe *wqe,
+		    const struct simhca_mem_wqe *mem);
 void guest_post_recv(struct guest_qp *qp, uint64_t addr, uint32_t length, uint32_t lkey);
 /* Publishes what was posted. */
 void guest_ring(struct guest_qp *qp);

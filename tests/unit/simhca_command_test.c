@@ -116,9 +116,9 @@ static void test_bad_create_mr(void **state)
 	BAD(good, create_mr.key, SIMHCA_MAX_MRS << 8, SIMHCA_CMD_EINVAL);
 	BAD(good, create_mr.pdn, 0, SIMHCA_CMD_EINVAL);
 	BAD(good, create_mr.pdn, SIMHCA_MAX_PDS, SIMHCA_CMD_EINVAL);
-	BAD(good, create_mr.access, 0x10, SIMHCA_CMD_EINVAL);
+	BAD(good, create_mr.access, 0x20, SIMHCA_CMD_EINVAL);
 	BAD(good, create_mr.access, SIMHCA_ACCESS_REMOTE_WRITE, SIMHCA_CMD_EINVAL);
-	BAD(good, create_mr.flags, 2, SIMHCA_CMD_EOPNOTSUPP);
+	BAD(good, create_mr.flags, 4, SIMHCA_CMD_EOPNOTSUPP);
 	BAD(good, create_mr.length, 0, SIMHCA_CMD_EINVAL);
 	BAD(good, create_mr.length, 9999, SIMHCA_CMD_EINVAL);
 	BAD(good, create_mr.sgl.nsegs, 0, SIMHCA_CMD_EINVAL);
@@ -255,8 +255,8 @@ static void test_bad_create_qp(void **state)
 	good.payload.create_qp.rq = guest_sgl(guest_alloc(g, 4096, 4096), 128);
 	BAD(good, create_qp.qpn, 1, SIMHCA_CMD_EINVAL);
 	BAD(good, create_qp.qpn, SIMHCA_MAX_QPS, SIMHCA_CMD_EINVAL);
-	BAD(good, create_qp.type, 3, SIMHCA_CMD_EOPNOTSUPP);
-	BAD(good, create_qp.srqn, 1, SIMHCA_CMD_EOPNOTSUPP);
+	BAD(good, create_qp.type, 5, SIMHCA_CMD_EOPNOTSUPP);
+	BAD(good, create_qp.srqn, 1, SIMHCA_CMD_ENOENT);
 	BAD(good, create_qp.pdn, 0, SIMHCA_CMD_EINVAL);
 	BAD(good, create_qp.send_cqn, 9, SIMHCA_CMD_ENOENT);
 	BAD(good, create_qp.recv_cqn, UINT32_MAX, SIMHCA_CMD_ENOENT);
@@ -323,6 +323,33 @@ static void test_modify_query_qp(void **state)
 	assert_int_equal(guest_modify(&t->qp[0], &attr), SIMHCA_CMD_ENETUNREACH);
 }
 
+/* The path of a drained QP may be changed, and is told as it was set. */
+static void test_path(void **state)
+{
+	struct front *t = *state;
+	struct simhca_qp_attr attr, path = {
+		.mask = SIMHCA_QP_AV, .hop_limit = 7, .tclass = 5, .sl = 3, .dmac = { 6, 5, 4 },
+		.flow_label = SIMHCA_FLOW_LABEL_MASK,
+	};
+
+	memcpy(path.dgid, t->g[1].gid, sizeof(path.dgid));
+	assert_int_equal(guest_modify(&t->qp[0], &path), SIMHCA_CMD_EINVAL);
+	assert_int_equal(guest_modify_state(&t->qp[0], SIMHCA_QPS_SQD), SIMHCA_CMD_OK);
+	path.flow_label++;
+	assert_int_equal(guest_modify(&t->qp[0], &path), SIMHCA_CMD_EINVAL);
+	path.flow_label--;
+	assert_int_equal(guest_modify(&t->qp[0], &path), SIMHCA_CMD_OK);
+	assert_int_equal(guest_query_qp(&t->qp[0], &attr), SIMHCA_CMD_OK);
+	assert_int_equal(attr.hop_limit, path.hop_limit);
+	assert_int_equal(attr.tclass, path.tclass);
+	assert_int_equal(attr.sl, path.sl);
+	assert_int_equal(attr.flow_label, path.flow_label);
+	assert_int_equal(attr.sgid_index, path.sgid_index);
+	assert_memory_equal(attr.dgid, path.dgid, sizeof(attr.dgid));
+	assert_memory_equal(attr.dmac, path.dmac, sizeof(attr.dmac));
+	assert_int_equal(attr.dest_qpn, 11);
+}
+
 int main(void)
 {
 #define T(name)	cmocka_unit_test_setup_teardown(name, front_setup, front_teardown)
@@ -336,6 +363,7 @@ int main(void)
 		T(test_bad_create_cq),
 		T(test_bad_create_qp),
 		C(test_modify_query_qp),
+		C(test_path),
 	};
 
 	return cmocka_run_group_tests_name("simhca_command", tests, NULL, NULL);

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /* simhca's registers, resets and events, driven through its vfio-user socket. */
+/* To SQD, with an event: the simplest one to be had. */
+#define SQD_NOTIFY	{ .mask = SIMHCA_QP_STATE | SIMHCA_QP_SQD_NOTIFY,	\
+			  .state = SIMHCA_QPS_SQD, .sqd_notify = 1 }
+
 #define _GNU_SOURCE
 #include <linux/pci_regs.h>
 #include <setjmp.h>
@@ -366,6 +370,7 @@ static void test_eq_full(void **state)
 	struct guest *g = &t->g[0];
 	const unsigned int n = 60;
 	struct guest_qp *qp = calloc(n, sizeof(*qp));
+	struct simhca_qp_attr sqd = SQD_NOTIFY;
 	uint32_t event, id, seen = 0;
 	unsigned int i, wait;
 
@@ -374,7 +379,7 @@ static void test_eq_full(void **state)
 		guest_connect(&qp[i], &qp[i]);
 	}
 	for (i = 0; i < n; i++)
-		assert_int_equal(guest_modify_state(&qp[i], SIMHCA_QPS_SQD), SIMHCA_CMD_OK);
+		assert_int_equal(guest_modify(&qp[i], &sqd), SIMHCA_CMD_OK);
 	usleep(QUIET_MS * 1000);
 	for (i = 0; i < n; i++) {
 		for (wait = 0; !guest_next_event(g, 0, &event, &id); wait++) {
@@ -395,6 +400,7 @@ static void test_eq_unreachable(void **state)
 	struct guest *g = &t->g[0];
 	struct guest_cq cq;
 	struct guest_qp qp;
+	struct simhca_qp_attr sqd = SQD_NOTIFY;
 	struct simhca_cmd cmd = {
 		.opcode = SIMHCA_CMD_CREATE_EQ,
 		.payload.create_eq = {
@@ -408,7 +414,7 @@ static void test_eq_unreachable(void **state)
 	assert_int_equal(guest_create_cq(g, &cq, 5, 4), SIMHCA_CMD_OK);
 	assert_int_equal(guest_create_qp(g, &qp, 10, &cq), SIMHCA_CMD_OK);
 	guest_connect(&qp, &qp);
-	guest_modify_state(&qp, SIMHCA_QPS_SQD);
+	guest_modify(&qp, &sqd);
 	expect_fatal(g);
 	expect_fresh(g, 0);
 }

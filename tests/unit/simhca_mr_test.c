@@ -139,7 +139,7 @@ static void test_rereg(void **state)
 	BAD(good, key, VICTIM + 1, SIMHCA_CMD_ENOENT);
 	BAD(good, pdn, 0, SIMHCA_CMD_EINVAL);
 	BAD(good, pdn, SIMHCA_MAX_PDS, SIMHCA_CMD_EINVAL);
-	BAD(good, access, 0x10, SIMHCA_CMD_EINVAL);
+	BAD(good, access, 0x20, SIMHCA_CMD_EINVAL);
 	BAD(good, access, SIMHCA_ACCESS_REMOTE_WRITE, SIMHCA_CMD_EINVAL);
 	BAD(good, mask, 0, SIMHCA_CMD_EINVAL);
 	BAD(good, mask, 0xf, SIMHCA_CMD_EINVAL);
@@ -296,6 +296,63 @@ static void test_no_late_byte(void **state)
 	print_message("  %u of 60 commands found a request under way\n", hits);
 }
 
+/* ---- few keys ---- */
+
+#define FEW_KEYS	(GUEST_KEY >> SIMHCA_KEY_INDEX_SHIFT)
+
+static int setup_few_keys(void **state)
+{
+	front_setup_keys(state, FEW_KEYS);
+	front_connect(*state);
+	return 0;
+}
+
+static uint16_t create_mw(struct guest *g, uint32_t key)
+{
+	struct simhca_cmd cmd = {
+		.opcode = SIMHCA_CMD_CREATE_MW,
+		.payload.create_mw = { .key = key, .pdn = GUEST_PDN, .type = SIMHCA_MW_TYPE_2 },
+	};
+
+	return guest_cmd(g, &cmd);
+}
+
+static uint16_t create_fast_mr(struct guest *g, uint32_t key)
+{
+	struct simhca_cmd cmd = {
+		.opcode = SIMHCA_CMD_CREATE_MR,
+		.payload.create_mr = {
+			.key = key, .pdn = GUEST_PDN, .flags = SIMHCA_MR_FAST, .sgl.nsegs = 1,
+		},
+	};
+
+	return guest_cmd(g, &cmd);
+}
+
+/* There are as many keys as the device says, of whatever kind: GUEST_KEY has the last index. */
+static void test_few_keys(void **state)
+{
+	const uint32_t last = GUEST_KEY, above = last + (1u << SIMHCA_KEY_INDEX_SHIFT);
+	struct front *t = *state;
+	struct guest *g = &t->g[0];
+	struct simhca_sgl sgl = guest_sgl(t->buf[0], 4096);
+	struct simhca_cmd query = { .opcode = SIMHCA_CMD_QUERY_DEV, .out_addr = g->out };
+	const struct simhca_dev_attr *attr = guest_ptr(g, g->out);
+
+	assert_int_equal(guest_cmd(g, &query), SIMHCA_CMD_OK);
+	assert_int_equal(attr->max_mr, FEW_KEYS);
+
+	assert_int_equal(guest_create_mr(g, above, GUEST_ALL, 0, sgl), SIMHCA_CMD_EINVAL);
+	assert_int_equal(create_fast_mr(g, above), SIMHCA_CMD_EINVAL);
+	assert_int_equal(create_mw(g, above), SIMHCA_CMD_EINVAL);
+
+	assert_int_equal(guest_create_mr(g, last, GUEST_ALL, 0, sgl), SIMHCA_CMD_EEXIST);
+	assert_int_equal(guest_destroy(g, SIMHCA_CMD_DESTROY_MR, last), SIMHCA_CMD_OK);
+	assert_int_equal(create_fast_mr(g, last), SIMHCA_CMD_OK);
+	assert_int_equal(guest_destroy(g, SIMHCA_CMD_DESTROY_MR, last), SIMHCA_CMD_OK);
+	assert_int_equal(create_mw(g, last), SIMHCA_CMD_OK);
+}
+
 int main(void)
 {
 #define C(name)	cmocka_unit_test_setup_teardown(name, front_setup_connected, front_teardown)
@@ -303,6 +360,7 @@ int main(void)
 		C(test_fence),
 		C(test_rereg),
 		C(test_no_late_byte),
+		cmocka_unit_test_setup_teardown(test_few_keys, setup_few_keys, front_teardown),
 	};
 
 	return cmocka_run_group_tests_name("simhca_mr", tests, NULL, NULL);

@@ -541,6 +541,64 @@ static void test_no_event_lost(void **state)
 	}
 }
 
+/* Datagrams between management QPs, and to a group */
+static void test_datagrams(void **state)
+{
+	struct front *t = *state;
+	struct simhca_sq_wqe wqe = {
+		.opcode = SIMHCA_WR_SEND_WITH_IMM,
+		.flags = SIMHCA_WR_SIGNALED,
+		.num_sge = 1,
+		.imm_data = 0xabcd,
+		.ud = { .qpn = SIMHCA_GSI_QPN, .qkey = 0x80010000, .hop_limit = 1, .sl = 5 },
+	};
+	struct simhca_cmd cmd = {
+		.opcode = SIMHCA_CMD_ATTACH_MCAST,
+		.payload.mcast = { .qpn = SIMHCA_GSI_QPN, .gid = { 0xff, 0x12, [15] = 1 } },
+	};
+	uint8_t *a = guest_ptr(&t->g[0], t->buf[0]), *b = guest_ptr(&t->g[1], t->buf[1]);
+	struct guest_qp gsi[2];
+	struct simhca_cqe cqe;
+	unsigned int i;
+
+	for (i = 0; i < 2; i++) {
+		assert_int_equal(guest_create_qp_type(&t->g[i], &gsi[i], SIMHCA_GSI_QPN, &t->cq[i],
+						      SIMHCA_QPT_UD, 0), SIMHCA_CMD_OK);
+		guest_ud_start(&gsi[i], 0x80010000);
+	}
+	memcpy(wqe.ud.dgid, t->g[1].gid, sizeof(wqe.ud.dgid));
+	assert_int_equal(guest_cmd(&t->g[1], &cmd), SIMHCA_CMD_OK);
+	assert_int_equal(guest_cmd(&t->g[1], &cmd), SIMHCA_CMD_EEXIST);
+	for (i = 0; i < 2; i++) {
+		fill(a, 256, i);
+		guest_post_recv(&gsi[1], t->buf[1], SIMHCA_UD_HEADER + 256, GUEST_KEY);
+		guest_ring(&gsi[1]);
+		guest_post_send(&gsi[0], &wqe, t->buf[0], 256, GUEST_KEY);
+		guest_ring(&gsi[0]);
+		expect_cqe(&t->cq[0], &cqe, SIMHCA_WC_SUCCESS);
+		expect_cqe(&t->cq[1], &cqe, SIMHCA_WC_SUCCESS);
+		assert_int_equal(cqe.qpn, SIMHCA_GSI_QPN);
+		assert_int_equal(cqe.src, 5u << SIMHCA_CQE_SL_SHIFT | SIMHCA_GSI_QPN);
+		assert_int_equal(cqe.byte_len, SIMHCA_UD_HEADER + 256);
+		assert_int_equal(cqe.flags,
+				 SIMHCA_CQE_RECV | SIMHCA_CQE_IMM | SIMHCA_CQE_GRH);
+		assert_int_equal(cqe.imm_data, 0xabcd);
+		assert_memory_equal(b + SIMHCA_UD_HEADER, a, 256);
+		/* The second time to the group */
+		memcpy(wqe.ud.dgid, cmd.payload.mcast.gid, sizeof(wqe.ud.dgid));
+		wqe.ud.qpn = 0xffffff;
+	}
+	cmd.opcode = SIMHCA_CMD_DETACH_MCAST;
+	assert_int_equal(guest_cmd(&t->g[1], &cmd), SIMHCA_CMD_OK);
+	assert_int_equal(guest_cmd(&t->g[1], &cmd), SIMHCA_CMD_ENOENT);
+	cmd.payload.mcast.qpn = 99;
+	assert_int_equal(guest_cmd(&t->g[1], &cmd), SIMHCA_CMD_ENOENT);
+	cmd.opcode = SIMHCA_CMD_ATTACH_MCAST;
+	assert_int_equal(guest_cmd(&t->g[1], &cmd), SIMHCA_CMD_ENOENT);
+	cmd.payload.mcast.qpn = t->qp[1].qpn;
+	assert_int_equal(guest_cmd(&t->g[1], &cmd), SIMHCA_CMD_EINVAL);
+}
+
 int main(void)
 {
 #define C(name)	cmocka_unit_test_setup_teardown(name, front_setup_connected, front_teardown)
@@ -558,6 +616,7 @@ int main(void)
 		C(test_sleeps),
 		C(test_no_wakeup_lost),
 		C(test_no_event_lost),
+		C(test_datagrams),
 	};
 
 	return cmocka_run_group_tests_name("simhca_traffic", tests, NULL, NULL);

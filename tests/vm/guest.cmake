@@ -22,6 +22,20 @@ function(p2p_guest_test)
 	p2p_guest_test_properties(vm.${T_NAME} "${T_TIMEOUT}")
 endfunction()
 
+# p2p_guests_test(NAME name COMMAND a-command... -- b-command... [OPTIONS run-guests-options...] [AFTER target]
+#	[TIMEOUT seconds]): the same in two guests; AFTER is called for each.
+function(p2p_guests_test)
+	cmake_parse_arguments(PARSE_ARGV 0 T "" "NAME;AFTER;TIMEOUT" "OPTIONS;COMMAND")
+	p2p_guest_test_command(command ${T_NAME} "${T_TIMEOUT}")
+	if(T_AFTER)
+		list(APPEND T_OPTIONS --after $<TARGET_FILE:${T_AFTER}>)
+	endif()
+	add_test(NAME vm.${T_NAME} COMMAND ${PROJECT_SOURCE_DIR}/run guests ${command} ${T_OPTIONS} -- ${T_COMMAND})
+	p2p_guest_test_properties(vm.${T_NAME} "${T_TIMEOUT}")
+	# As many as two other tests
+	set_tests_properties(vm.${T_NAME} PROPERTIES PROCESSORS 2)
+endfunction()
+
 # p2p_kunit_test(NAME name MUST_RUN tests... [OPTIONS run-guest-options...] [TIMEOUT seconds]): the KUnit suites, in a
 # fresh guest; these tests must not skip there. They have the alarms raised that are in the log of no other guest.
 function(p2p_kunit_test)

@@ -11,6 +11,8 @@
  *	"device_del vram", "device_del hca0"
  *		press the attention button of the device; answered when it is unplugged, or, for an
  *		HCA, at once
+ *	"peer device_del hca0", "peer kill"
+ *		with two guests, to the other one: the same, or end its QEMU at once
  *	"late SECONDS"
  *		fill all of the device memory, and look for so long whether a byte changes
  *

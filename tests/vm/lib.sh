@@ -29,10 +29,21 @@ host_memory() {
 	echo "$file"
 }
 
-# A server of perftest or ibv_rc_pingpong listens, or $1 has ended.
+# wait_for COMMAND...: until it succeeds, for up to two minutes.
+wait_for() {
+	local i
+	for ((i = 0; i < 2400; i++)); do
+		if "$@"; then return; fi
+		sleep 0.05
+	done
+	fail "this does not come true: $*"
+}
+
+# A server of perftest or ibv_rc_pingpong listens, or one that uses the connection manager, or $1 has ended.
 wait_for_server() {
 	while kill -0 "$1" 2>/dev/null; do
 		grep -q ':4853 .*:0000 0A ' /proc/net/tcp /proc/net/tcp6 && return # port 18515, listening
+		[[ $(rdma resource show cm_id) != *"state LISTEN"* ]] || return 0
 		sleep 0.05
 	done
 }

@@ -1,5 +1,5 @@
 #!/bin/bash
-# The options of Debian's perftest that an RC-only HCA can do, over device memory, and ibv_rc_pingpong.
+# The options of Debian's perftest that RC queue pairs can do, over device memory, and ibv_rc_pingpong.
 . "$(dirname "$0")/lib.sh"
 
 # A command of perftest a line. What each tool does without options is in perftest.sh.
@@ -40,6 +40,9 @@ commands() {
 		ib_atomic_lat -e -n 50
 		# the connection
 		ib_write_bw -c RC -x 0 -n 100
+		ib_write_bw -c UC -q 2 -n 100
+		ib_write_lat -c UC -n 100
+		ib_send_lat -c UC -n 100
 		ib_read_bw -x 1 -n 100
 		ib_write_bw -m 256 -n 100
 		ib_send_bw -m 4096 -n 100
@@ -49,6 +52,10 @@ commands() {
 		ib_write_bw --write_with_imm -q 4 -b -n 100
 		ib_atomic_bw -A CMP_AND_SWAP -n 100
 		ib_write_bw --use_old_post_send -n 100
+		ib_write_bw --no_lock -q 2 -n 100
+		# a shared receive queue
+		ib_send_bw --use-srq -q 4 -n 100
+		ib_send_lat --use-srq -n 100
 		# reports
 		ib_write_bw -N --report_gbits -n 100
 		ib_write_bw -b --report-both -n 100
@@ -85,3 +92,6 @@ endless ib_write_bw -F -D 1 --run_infinitely
 both_ends ib_write_bw --mr_per_qp -q 4 -F -n 100
 both_ends ibv_rc_pingpong
 both_ends ibv_rc_pingpong -e -g 1
+both_ends ibv_rc_pingpong -t
+both_ends ibv_rc_pingpong -N
+both_ends ibv_srq_pingpong

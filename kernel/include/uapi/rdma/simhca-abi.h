@@ -7,11 +7,20 @@
 #define SIMHCA_ABI_USER_H
 
 #include <linux/types.h>
+#include <rdma/ib_user_ioctl_cmds.h>
 
 #define SIMHCA_ABI_VERSION	2
 
 /**
- * struct simhca_ibv_alloc_ucontext_resp - a new context
+ * enum simhca_query_context_attrs - what UVERBS_METHOD_QUERY_CONTEXT tells of this driver
+ * @SIMHCA_ATTR_QUERY_CONTEXT_RESP: &struct simhca_ibv_alloc_ucontext_resp of the context
+ */
+enum simhca_query_context_attrs {
+	SIMHCA_ATTR_QUERY_CONTEXT_RESP = (1U << UVERBS_ID_NS_SHIFT),
+};
+
+/**
+ * struct simhca_ibv_alloc_ucontext_resp - a context
  * @status_mmap_key: mmap offset of the status page, read only
  * @kick_mmap_key: mmap offset of the kick page, write
  * @max_inline: bytes
@@ -39,6 +48,16 @@ struct simhca_ibv_alloc_pd_resp {
 };
 
 /**
+ * struct simhca_ibv_create_ah_resp - a new address handle
+ * @dmac: MAC address of the next hop
+ * @reserved: 0
+ */
+struct simhca_ibv_create_ah_resp {
+	__u8 dmac[6];
+	__u8 reserved[2];
+};
+
+/**
  * struct simhca_ibv_create_cq - create a CQ
  * @buf_va: ring in the process, page aligned, zeroed, (1 << @log_size) CQEs
  * @log_size: log2 of entries
@@ -63,9 +82,45 @@ struct simhca_ibv_create_cq_resp {
 };
 
 /**
+ * struct simhca_ibv_resize_cq - give a CQ another ring; the caller neither polls nor stores its index
+ * @buf_va: ring in the process, page aligned, zeroed, (1 << @log_size) CQEs
+ * @log_size: log2 of entries
+ * @reserved: 0
+ */
+struct simhca_ibv_resize_cq {
+	__aligned_u64 buf_va;
+	__u32 log_size;
+	__u32 reserved;
+};
+
+/**
+ * struct simhca_ibv_create_srq - create an SRQ
+ * @buf_va: ring in the process, page aligned
+ * @log_size: log2 of entries
+ * @log_stride: log2 of bytes of an entry
+ */
+struct simhca_ibv_create_srq {
+	__aligned_u64 buf_va;
+	__u32 log_size;
+	__u32 log_stride;
+};
+
+/**
+ * struct simhca_ibv_create_srq_resp - a new SRQ
+ * @uar_mmap_key: mmap offset of its UAR
+ * @srqn: its number
+ * @slot: its slot in the UAR
+ */
+struct simhca_ibv_create_srq_resp {
+	__aligned_u64 uar_mmap_key;
+	__u32 srqn;
+	__u32 slot;
+};
+
+/**
  * struct simhca_ibv_create_qp - create a QP
  * @sq_va: send ring in the process, page aligned
- * @rq_va: receive ring, page aligned; 0: no receive queue
+ * @rq_va: receive ring, page aligned; 0: no receive queue, or an SRQ
  * @sq_log_size: log2 of entries
  * @sq_log_stride: log2 of bytes of an entry
  * @rq_log_size: log2 of entries

@@ -236,12 +236,7 @@ int simhca_cmd_exec(struct simhca_dev *dev, struct simhca_cmd *cmd)
 	       offsetof(struct simhca_uar, cmdq_pi));
 	spin_unlock_irq(&cmdq->lock);
 
-	/* The index before the load: the device does it the other way round, see simhca_hw.h */
-	mb();
-	if (readl(simhca_uar_addr(dev, SIMHCA_STATUS_UAR) +
-		  offsetof(struct simhca_status_page, asleep)))
-		writel(1, dev->regs + SIMHCA_KICK_PAGE + SIMHCA_KICK_REG);
-
+	simhca_kick(dev);
 	simhca_cmd_wait(dev, &wait);
 	simhca_count(dev, SIMHCA_CNT_CMD);
 out:
@@ -279,6 +274,27 @@ int simhca_cmd_query(struct simhca_dev *dev, struct simhca_cmd *cmd, void *out, 
 	return err;
 }
 
+/* Zero also if the device is dead, and so has forgotten everything */
+static int simhca_cmd_try_destroy(struct simhca_dev *dev, enum simhca_cmd_opcode opcode, u32 id)
+{
+	struct simhca_cmd cmd = {
+		.opcode = cpu_to_le16(opcode),
+		.payload.destroy.id = cpu_to_le32(id),
+	};
+	int err;
+
+	err = simhca_cmd_exec(dev, &cmd);
+	return err == -EIO ? 0 : err;
+}
+
+static void simhca_cmd_destroy_failed(struct simhca_dev *dev, enum simhca_cmd_opcode opcode,
+				      u32 id, int err)
+{
+	dev_err(&dev->pdev->dev, "command %u for object %#x failed: %pe\n", opcode, id,
+		ERR_PTR(err));
+	simhca_dev_fail(dev, "an object could not be destroyed");
+}
+
 /**
  * simhca_cmd_destroy - make the device forget an object, or the memory of an MR
  * @dev: the device
@@ -290,18 +306,30 @@ int simhca_cmd_query(struct simhca_dev *dev, struct simhca_cmd *cmd, void *out, 
  */
 void simhca_cmd_destroy(struct simhca_dev *dev, enum simhca_cmd_opcode opcode, u32 id)
 {
-	struct simhca_cmd cmd = {
-		.opcode = cpu_to_le16(opcode),
-		.payload.destroy.id = cpu_to_le32(id),
-	};
 	int err;
 
-	err = simhca_cmd_exec(dev, &cmd);
-	if (err && err != -EIO) {
-		dev_err(&dev->pdev->dev, "command %u for object %#x failed: %pe\n", opcode, id,
-			ERR_PTR(err));
-		simhca_dev_fail(dev, "an object could not be destroyed");
+	err = simhca_cmd_try_destroy(dev, opcode, id);
+	if (err)
+		simhca_cmd_destroy_failed(dev, opcode, id, err);
+}
+
+/**
+ * simhca_cmd_destroy_mr - make the device forget an MR
+ * @dev: the device
+ * @key: the MR
+ *
+ * Return: 0, as simhca_cmd_destroy(), or -EBUSY when windows are bound to it.
+ */
+int simhca_cmd_destroy_mr(struct simhca_dev *dev, u32 key)
+{
+	int err;
+
+	err = simhca_cmd_try_destroy(dev, SIMHCA_CMD_DESTROY_MR, key);
+	if (err && err != -EBUSY) {
+		simhca_cmd_destroy_failed(dev, SIMHCA_CMD_DESTROY_MR, key, err);
+		return 0;
 	}
+	return err;
 }
 
 static int simhca_dev_enable(struct simhca_dev *dev)

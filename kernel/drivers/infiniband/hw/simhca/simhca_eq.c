@@ -49,6 +49,12 @@ static void simhca_event(struct simhca_dev *dev, u32 event, u32 id)
 	case SIMHCA_EVENT_LAST_WQE:
 		simhca_qp_event(dev, id, IB_EVENT_QP_LAST_WQE_REACHED);
 		break;
+	case SIMHCA_EVENT_SRQ_ERR:
+		simhca_srq_event(dev, id, IB_EVENT_SRQ_ERR);
+		break;
+	case SIMHCA_EVENT_SRQ_LIMIT:
+		simhca_srq_event(dev, id, IB_EVENT_SRQ_LIMIT_REACHED);
+		break;
 	case SIMHCA_EVENT_DEV_FATAL:
 		simhca_dev_fail(dev, "fatal event");
 		break;

@@ -22,10 +22,12 @@ static_assert(sizeof(struct simhca_cmd) == 128);
 static_assert(sizeof(struct simhca_rsp) == 16);
 static_assert(sizeof(struct simhca_sq_wqe) == 64);
 static_assert(sizeof(struct simhca_rq_wqe) == 16);
+static_assert(sizeof(struct simhca_mem_wqe) == 40);
 static_assert(sizeof(struct simhca_cqe) == 32);
 static_assert(sizeof(struct simhca_eqe) == 16);
 static_assert(sizeof(struct simhca_dev_attr) <= SIMHCA_OUT_SIZE);
 static_assert(sizeof(struct simhca_qp_attr) <= SIMHCA_OUT_SIZE);
+static_assert(sizeof(struct simhca_srq_attr) <= SIMHCA_OUT_SIZE);
 static_assert(sizeof(struct simhca_stats) <= SIMHCA_OUT_SIZE);
 static_assert(SIMHCA_CMDQ_LOG_SIZE <= SIMHCA_CMDQ_MAX_LOG);
 static_assert(SIMHCA_PAGE_SIZE == PAGE_SIZE);
@@ -113,6 +115,7 @@ static int simhca_query_caps(struct simhca_dev *dev)
 	caps->max_cq = le32_to_cpu(attr.max_cq);
 	caps->max_mr = le32_to_cpu(attr.max_mr);
 	caps->max_pd = le32_to_cpu(attr.max_pd);
+	caps->max_srq = le32_to_cpu(attr.max_srq);
 	caps->max_log_wr = le32_to_cpu(attr.max_log_wr);
 	caps->max_log_cqe = le32_to_cpu(attr.max_log_cqe);
 	caps->max_sge = le32_to_cpu(attr.max_sge);
@@ -121,15 +124,18 @@ static int simhca_query_caps(struct simhca_dev *dev)
 	caps->max_rd_atomic = le32_to_cpu(attr.max_rd_atomic);
 	caps->gid_table_len = le32_to_cpu(attr.gid_table_len);
 	caps->max_eq = le32_to_cpu(attr.max_eq);
+	caps->max_fast_segs = le32_to_cpu(attr.max_fast_segs);
 
 	/* What the driver computes with must be in the range its types were chosen for */
 	if (!caps->max_qp || !caps->max_cq || !caps->max_mr || !caps->max_pd ||
 	    caps->max_qp > SIMHCA_MAX_QPS - 2 || caps->max_cq > SIMHCA_MAX_CQS - 1 ||
 	    caps->max_mr > SIMHCA_MAX_MRS - 1 || caps->max_pd > SIMHCA_MAX_PDS - 1 ||
+	    !caps->max_srq || caps->max_srq > SIMHCA_MAX_SRQS - 1 ||
 	    caps->max_log_wr > SIMHCA_MAX_LOG_WR || caps->max_log_cqe > SIMHCA_MAX_LOG_CQE ||
 	    caps->max_sge > SIMHCA_MAX_SGE || caps->max_inline > SIMHCA_MAX_INLINE ||
 	    caps->max_rd_atomic > SIMHCA_MAX_RD_ATOMIC || !caps->gid_table_len ||
-	    caps->gid_table_len > SIMHCA_GID_TABLE_LEN || caps->max_eq < dev->num_eqs) {
+	    caps->gid_table_len > SIMHCA_GID_TABLE_LEN || caps->max_eq < dev->num_eqs ||
+	    caps->max_fast_segs > SIMHCA_MAX_FAST_SEGS) {
 		dev_err(&dev->pdev->dev, "device tells limits that are out of range\n");
 		return -EPROTO;
 	}
@@ -198,8 +204,10 @@ static void simhca_init_objects(struct simhca_dev *dev)
 {
 	ida_init(&dev->pds);
 	ida_init(&dev->uars);
+	simhca_uar_pool_init(&dev->kernel_uars, dev, NULL);
 	xa_init_flags(&dev->mrs, XA_FLAGS_ALLOC);
 	xa_init_flags(&dev->cqs, XA_FLAGS_ALLOC);
+	xa_init_flags(&dev->srqs, XA_FLAGS_ALLOC);
 	xa_init_flags(&dev->qps, XA_FLAGS_ALLOC);
 	INIT_WORK(&dev->rescan_work, simhca_rescan);
 	INIT_WORK(&dev->fail_work, simhca_failed);
@@ -209,8 +217,10 @@ static void simhca_init_objects(struct simhca_dev *dev)
 static void simhca_destroy_objects(struct simhca_dev *dev)
 {
 	xa_destroy(&dev->qps);
+	xa_destroy(&dev->srqs);
 	xa_destroy(&dev->cqs);
 	xa_destroy(&dev->mrs);
+	simhca_uar_pool_cleanup(&dev->kernel_uars);
 	ida_destroy(&dev->uars);
 	ida_destroy(&dev->pds);
 }
@@ -227,7 +237,7 @@ static int simhca_register(struct simhca_dev *dev)
 	ibdev->dev.parent = &dev->pdev->dev;
 	strscpy(ibdev->node_desc, "simhca", sizeof(ibdev->node_desc));
 	addrconf_addr_eui48((u8 *)&ibdev->node_guid, dev->mac);
-	ib_set_device_ops(ibdev, &simhca_dev_ops);
+	simhca_set_ops(ibdev);
 
 	/* Pairs with a net device that is there already */
 	err = register_netdevice_notifier(&dev->netdev_nb);
@@ -253,8 +263,9 @@ static void simhca_unregister(struct simhca_dev *dev)
 	simhca_cmdq_set_registered(dev, false);
 	unregister_netdevice_notifier(&dev->netdev_nb);
 	cancel_work_sync(&dev->rescan_work);
-	cancel_work_sync(&dev->fail_work);
 	ib_unregister_device(&dev->ibdev);
+	/* Until then kernel users may post to a device that was given up */
+	cancel_work_sync(&dev->fail_work);
 }
 
 static int simhca_probe(struct pci_dev *pdev, const struct pci_device_id *id)
@@ -342,6 +353,7 @@ static void simhca_remove(struct pci_dev *pdev)
 	if (!pci_device_is_present(pdev))
 		simhca_dev_fail(dev, "it is gone");
 
+	simhca_qps_stop(dev);
 	simhca_unregister(dev);
 	simhca_eqs_stop(dev);
 	simhca_eqs_cleanup(dev);

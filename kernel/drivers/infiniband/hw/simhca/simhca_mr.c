@@ -5,6 +5,9 @@
  * Memory of other devices can be taken back by its owner while it is registered. The device then
  * fences the key, which stays allocated, without memory, until the MR is deregistered, or
  * re-registered with other memory.
+ *
+ * MRs of kernel users get their memory by work requests (IB_WR_REG_MR). The list of its DMA
+ * addresses belongs to the MR, and the device reads it while it executes the request.
  */
 
 #include <linux/moduleparam.h>
@@ -17,7 +20,7 @@
 
 #define SIMHCA_MR_ACCESS	(IB_ACCESS_LOCAL_WRITE | IB_ACCESS_REMOTE_WRITE | \
 				 IB_ACCESS_REMOTE_READ | IB_ACCESS_REMOTE_ATOMIC | \
-				 IB_ZERO_BASED)
+				 IB_ACCESS_FLUSH_GLOBAL | IB_ACCESS_MW_BIND | IB_ZERO_BASED)
 #define SIMHCA_REREG_FLAGS	(IB_MR_REREG_TRANS | IB_MR_REREG_PD | IB_MR_REREG_ACCESS)
 
 enum simhca_revoke {
@@ -175,14 +178,23 @@ static void simhca_mem_drop(struct simhca_mr_mem *mem)
 
 /* ---- keys ----------------------------------------------------------------------------------- */
 
-/* An index comes back only after all others were tried, and then with another variant */
-static int simhca_key_alloc(struct simhca_dev *dev, struct simhca_mr *mr, u32 *key)
+/**
+ * simhca_key_alloc - a key for a new MR or window
+ * @dev: the device
+ * @owner: the MR or window
+ * @key: the key
+ *
+ * An index comes back only after all others were tried, and then with another variant.
+ *
+ * Return: 0 or an errno. Undone by simhca_key_free().
+ */
+int simhca_key_alloc(struct simhca_dev *dev, void *owner, u32 *key)
 {
 	u32 index;
 	int ret;
 
 	xa_lock(&dev->mrs);
-	ret = __xa_alloc_cyclic(&dev->mrs, &index, mr, XA_LIMIT(1, dev->caps.max_mr),
+	ret = __xa_alloc_cyclic(&dev->mrs, &index, owner, XA_LIMIT(1, dev->caps.max_mr),
 				&dev->next_mr, GFP_KERNEL);
 	if (ret == 1)
 		dev->key_variant++;
@@ -192,7 +204,12 @@ static int simhca_key_alloc(struct simhca_dev *dev, struct simhca_mr *mr, u32 *k
 	return ret < 0 ? ret : 0;
 }
 
-static void simhca_key_free(struct simhca_dev *dev, u32 key)
+/**
+ * simhca_key_free - a key is not used any more
+ * @dev: the device
+ * @key: the key; its variant may have changed
+ */
+void simhca_key_free(struct simhca_dev *dev, u32 key)
 {
 	xa_erase(&dev->mrs, key >> SIMHCA_KEY_INDEX_SHIFT);
 }
@@ -209,12 +226,20 @@ static int simhca_mr_check_access(struct simhca_dev *dev, int access)
 	return -EOPNOTSUPP;
 }
 
-static u32 simhca_mr_access(int access)
+/**
+ * simhca_mr_access - rights as the device knows them
+ * @access: IB_ACCESS_*
+ *
+ * Return: SIMHCA_ACCESS_*
+ */
+u32 simhca_mr_access(int access)
 {
 	return (access & IB_ACCESS_LOCAL_WRITE ? SIMHCA_ACCESS_LOCAL_WRITE : 0) |
 	       (access & IB_ACCESS_REMOTE_WRITE ? SIMHCA_ACCESS_REMOTE_WRITE : 0) |
 	       (access & IB_ACCESS_REMOTE_READ ? SIMHCA_ACCESS_REMOTE_READ : 0) |
-	       (access & IB_ACCESS_REMOTE_ATOMIC ? SIMHCA_ACCESS_REMOTE_ATOMIC : 0);
+	       (access & IB_ACCESS_REMOTE_ATOMIC ? SIMHCA_ACCESS_REMOTE_ATOMIC : 0) |
+	       (access & IB_ACCESS_FLUSH_GLOBAL ? SIMHCA_ACCESS_FLUSH_GLOBAL : 0) |
+	       (access & IB_ACCESS_MW_BIND ? SIMHCA_ACCESS_MW_BIND : 0);
 }
 
 /* Address of the first byte in work requests */
@@ -265,6 +290,47 @@ static int simhca_mr_create(struct simhca_mr *mr, struct simhca_mr_mem *mem, str
 out_sgl:
 	simhca_sgl_free(dev, &create->sgl, &chunks);
 	return err;
+}
+
+/* All that the function can reach, for kernel users: work requests name DMA addresses */
+struct ib_mr *simhca_get_dma_mr(struct ib_pd *ibpd, int access)
+{
+	struct simhca_cmd cmd = { .opcode = cpu_to_le16(SIMHCA_CMD_CREATE_MR) };
+	struct simhca_cmd_create_mr *create = &cmd.payload.create_mr;
+	struct simhca_dev *dev = to_sdev(ibpd->device);
+	struct simhca_mr *mr;
+	u32 key;
+	int err;
+
+	mr = kzalloc_obj(*mr);
+	if (!mr)
+		return ERR_PTR(-ENOMEM);
+	mutex_init(&mr->lock);
+	mr->access = access;
+
+	err = simhca_key_alloc(dev, mr, &key);
+	if (err)
+		goto err_free;
+
+	create->key = cpu_to_le32(key);
+	create->pdn = cpu_to_le32(to_spd(ibpd)->pdn);
+	create->access = cpu_to_le32(simhca_mr_access(access));
+	create->flags = cpu_to_le32(SIMHCA_MR_DMA);
+	err = simhca_cmd_exec(dev, &cmd);
+	if (err)
+		goto err_key;
+
+	mr->ibmr.lkey = key;
+	mr->ibmr.rkey = key;
+	return &mr->ibmr;
+
+err_key:
+	simhca_key_free(dev, key);
+err_free:
+	mutex_destroy(&mr->lock);
+	kfree(mr);
+	simhca_count(dev, SIMHCA_CNT_REG_MR_ERR);
+	return ERR_PTR(err);
 }
 
 static struct ib_mr *simhca_mr_register(struct ib_pd *ibpd, const struct simhca_mr_source *src,
@@ -442,6 +508,127 @@ err_out:
 	return ERR_PTR(err);
 }
 
+/* ---- fast registration ---------------------------------------------------------------------- */
+
+static int simhca_fast_mr_create(struct simhca_mr *mr, struct ib_pd *ibpd)
+{
+	struct simhca_cmd cmd = { .opcode = cpu_to_le16(SIMHCA_CMD_CREATE_MR) };
+	struct simhca_cmd_create_mr *create = &cmd.payload.create_mr;
+	struct simhca_dev *dev = to_sdev(ibpd->device);
+	u32 key;
+	int err;
+
+	err = simhca_key_alloc(dev, mr, &key);
+	if (err)
+		return err;
+
+	create->key = cpu_to_le32(key);
+	create->pdn = cpu_to_le32(to_spd(ibpd)->pdn);
+	create->flags = cpu_to_le32(SIMHCA_MR_FAST);
+	create->sgl.nsegs = cpu_to_le32(mr->fast.max);
+	err = simhca_cmd_exec(dev, &cmd);
+	if (err) {
+		simhca_key_free(dev, key);
+		return err;
+	}
+
+	mr->ibmr.lkey = key;
+	mr->ibmr.rkey = key;
+	ibdev_dbg(&dev->ibdev, "MR %#x: for fast registration, %u segments\n", key, mr->fast.max);
+	return 0;
+}
+
+struct ib_mr *simhca_alloc_mr(struct ib_pd *ibpd, enum ib_mr_type type, u32 max_num_sg)
+{
+	struct simhca_dev *dev = to_sdev(ibpd->device);
+	struct simhca_fast_mem *fast;
+	struct simhca_mr *mr;
+	int err;
+
+	err = -EOPNOTSUPP;
+	if (type != IB_MR_TYPE_MEM_REG && type != IB_MR_TYPE_SG_GAPS)
+		goto err_out;
+
+	err = -EINVAL;
+	if (!max_num_sg || max_num_sg > dev->caps.max_fast_segs)
+		goto err_out;
+
+	err = -ENOMEM;
+	mr = kzalloc_obj(*mr);
+	if (!mr)
+		goto err_out;
+	mutex_init(&mr->lock);
+
+	fast = &mr->fast;
+	fast->max = max_num_sg;
+	fast->segs = dma_alloc_coherent(&dev->pdev->dev, fast->max * sizeof(*fast->segs),
+					&fast->dma, GFP_KERNEL);
+	if (!fast->segs)
+		goto err_free;
+
+	err = simhca_fast_mr_create(mr, ibpd);
+	if (err)
+		goto err_segs;
+	return &mr->ibmr;
+
+err_segs:
+	dma_free_coherent(&dev->pdev->dev, fast->max * sizeof(*fast->segs), fast->segs, fast->dma);
+err_free:
+	mutex_destroy(&mr->lock);
+	kfree(mr);
+err_out:
+	simhca_count(dev, SIMHCA_CNT_REG_MR_ERR);
+	return ERR_PTR(err);
+}
+
+/* A run that goes on where the one before ended needs no segment of its own */
+static bool simhca_fast_add(struct simhca_fast_mem *fast, u64 addr, u64 len)
+{
+	struct simhca_seg *last = fast->segs + fast->num - 1;
+
+	if (!len)
+		return true;
+	if (fast->num && le64_to_cpu(last->addr) + le64_to_cpu(last->len) == addr) {
+		le64_add_cpu(&last->len, len);
+		return true;
+	}
+	if (fast->num == fast->max)
+		return false;
+	fast->segs[fast->num++] = (struct simhca_seg) {
+		.addr = cpu_to_le64(addr),
+		.len = cpu_to_le64(len),
+	};
+	return true;
+}
+
+/* Gaps between the entries are no more to the device than pages that do not follow each other */
+int simhca_map_mr_sg(struct ib_mr *ibmr, struct scatterlist *sgl, int sg_nents,
+		     unsigned int *sg_offset)
+{
+	unsigned int skip = sg_offset ? *sg_offset : 0;
+	struct simhca_fast_mem *fast = &to_smr(ibmr)->fast;
+	struct scatterlist *sg;
+	int i;
+
+	if (sg_nents <= 0 || skip > sg_dma_len(sgl))
+		return -EINVAL;
+
+	fast->num = 0;
+	ibmr->iova = sg_dma_address(sgl) + skip;
+	ibmr->length = 0;
+	for_each_sg(sgl, sg, sg_nents, i) {
+		u64 len = sg_dma_len(sg) - skip;
+
+		if (!simhca_fast_add(fast, sg_dma_address(sg) + skip, len))
+			break;
+		ibmr->length += len;
+		skip = 0;
+	}
+	if (sg_offset)
+		*sg_offset = 0;
+	return i;
+}
+
 /**
  * simhca_fill_res_mr_entry - what "rdma resource show mr -dd" tells
  * @msg: to be added to
@@ -456,6 +643,10 @@ int simhca_fill_res_mr_entry(struct sk_buff *msg, struct ib_mr *ibmr)
 	struct simhca_mr *mr = to_smr(ibmr);
 	struct nlattr *attr;
 	int err;
+
+	/* MRs of the kernel have no memory of their own */
+	if (!mr->mem)
+		return 0;
 
 	attr = nla_nest_start(msg, RDMA_NLDEV_ATTR_DRIVER);
 	if (!attr)
@@ -489,12 +680,20 @@ int simhca_dereg_mr(struct ib_mr *ibmr, struct ib_udata *udata)
 		return err;
 
 	mutex_lock(&mr->lock);
-	simhca_cmd_destroy(dev, SIMHCA_CMD_DESTROY_MR, ibmr->lkey);
+	err = simhca_cmd_destroy_mr(dev, ibmr->lkey);
+	if (err) {
+		mutex_unlock(&mr->lock);
+		return err;
+	}
 	mem = mr->mem;
 	mr->mem = NULL;
 	mutex_unlock(&mr->lock);
 
-	simhca_mem_retire(mem);
+	if (mem)
+		simhca_mem_retire(mem);
+	if (mr->fast.max)
+		dma_free_coherent(&dev->pdev->dev, mr->fast.max * sizeof(*mr->fast.segs),
+				  mr->fast.segs, mr->fast.dma);
 	simhca_key_free(dev, ibmr->lkey);
 	mutex_destroy(&mr->lock);
 	kfree(mr);

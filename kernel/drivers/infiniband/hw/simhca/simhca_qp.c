@@ -5,17 +5,20 @@
 
 #include <linux/etherdevice.h>
 #include <linux/interrupt.h>
+#include <linux/log2.h>
 #include <rdma/simhca-abi.h>
 #include <rdma/uverbs_ioctl.h>
 
 #include "simhca.h"
 
-#define SIMHCA_QP_MIN_LOG_SQ_STRIDE	6
-#define SIMHCA_QP_MIN_LOG_RQ_STRIDE	5
-#define SIMHCA_QP_MAX_LOG_STRIDE	9
-
 #define SIMHCA_QP_ACCESS_FLAGS	(IB_ACCESS_REMOTE_WRITE | IB_ACCESS_REMOTE_READ | \
-				 IB_ACCESS_REMOTE_ATOMIC)
+				 IB_ACCESS_REMOTE_ATOMIC | IB_ACCESS_FLUSH_GLOBAL | \
+				 IB_ACCESS_FLUSH_PERSISTENT)
+
+/* These are passed on as they are */
+static_assert((int)IB_QPT_RC == SIMHCA_QPT_RC);
+static_assert((int)IB_QPT_UC == SIMHCA_QPT_UC);
+static_assert((int)IB_QPT_UD == SIMHCA_QPT_UD);
 
 /**
  * simhca_qp_event - something happened to a QP
@@ -50,7 +53,7 @@ static void simhca_qp_forget(struct simhca_dev *dev, struct simhca_qp *qp)
 	synchronize_irq(dev->eqs[SIMHCA_ASYNC_EQN].irq);
 }
 
-static int simhca_create_qp_cmd(struct simhca_dev *dev, struct simhca_qp *qp,
+static int simhca_create_qp_cmd(struct simhca_dev *dev, struct simhca_qp *qp, struct ib_srq *srq,
 				const struct simhca_ibv_create_qp *req)
 {
 	struct simhca_cmd cmd = { .opcode = cpu_to_le16(SIMHCA_CMD_CREATE_QP) };
@@ -58,12 +61,15 @@ static int simhca_create_qp_cmd(struct simhca_dev *dev, struct simhca_qp *qp,
 	struct simhca_sgl_chunks sq_chunks, rq_chunks = {};
 	int err;
 
-	err = simhca_sgl_build(dev, qp->sq_umem, qp->sq_umem->length, &create->sq, &sq_chunks);
+	err = simhca_ring_build(dev, qp->sq_umem, &qp->sq.ring,
+				BIT(req->sq_log_size + req->sq_log_stride), &create->sq,
+				&sq_chunks);
 	if (err)
 		return err;
-	if (qp->rq_umem) {
-		err = simhca_sgl_build(dev, qp->rq_umem, qp->rq_umem->length, &create->rq,
-				       &rq_chunks);
+	if (qp->rq_umem || qp->rq.size) {
+		err = simhca_ring_build(dev, qp->rq_umem, &qp->rq.ring,
+					BIT(req->rq_log_size + req->rq_log_stride), &create->rq,
+					&rq_chunks);
 		if (err)
 			goto out_sq;
 		create->rq_log_size = req->rq_log_size;
@@ -71,12 +77,14 @@ static int simhca_create_qp_cmd(struct simhca_dev *dev, struct simhca_qp *qp,
 	}
 
 	create->qpn = cpu_to_le32(qp->ibqp.qp_num);
-	create->type = cpu_to_le32(SIMHCA_QPT_RC);
+	create->type = cpu_to_le32(qp->ibqp.qp_type == IB_QPT_GSI ? SIMHCA_QPT_UD :
+								    qp->ibqp.qp_type);
 	create->pdn = cpu_to_le32(to_spd(qp->ibqp.pd)->pdn);
 	create->send_cqn = cpu_to_le32(to_scq(qp->ibqp.send_cq)->cqn);
 	create->recv_cqn = cpu_to_le32(to_scq(qp->ibqp.recv_cq)->cqn);
 	create->uar = cpu_to_le32(qp->slot.uar->index);
 	create->slot = cpu_to_le32(qp->slot.index);
+	create->srqn = cpu_to_le32(srq ? to_ssrq(srq)->srqn : 0);
 	create->sq_log_size = req->sq_log_size;
 	create->sq_log_stride = req->sq_log_stride;
 	err = simhca_cmd_exec(dev, &cmd);
@@ -88,16 +96,21 @@ out_sq:
 }
 
 static int simhca_qp_check_type(struct simhca_dev *dev, const struct ib_qp_init_attr *attr,
-				const struct uverbs_attr_bundle *attrs)
+				struct ib_udata *udata)
 {
+	const struct uverbs_attr_bundle *attrs = rdma_udata_to_uverbs_attr_bundle(udata);
+
 	/* Rings lie where the provider says, which knows one way to say it */
-	if (uverbs_attr_is_valid(attrs, UVERBS_ATTR_CREATE_QP_BUF_UMEM) ||
-	    uverbs_attr_is_valid(attrs, UVERBS_ATTR_CREATE_QP_SQ_BUF_UMEM) ||
-	    uverbs_attr_is_valid(attrs, UVERBS_ATTR_CREATE_QP_RQ_BUF_UMEM))
+	if (udata && (uverbs_attr_is_valid(attrs, UVERBS_ATTR_CREATE_QP_BUF_UMEM) ||
+		      uverbs_attr_is_valid(attrs, UVERBS_ATTR_CREATE_QP_SQ_BUF_UMEM) ||
+		      uverbs_attr_is_valid(attrs, UVERBS_ATTR_CREATE_QP_RQ_BUF_UMEM)))
 		return -EOPNOTSUPP;
-	if (attr->qp_type != IB_QPT_RC || attr->srq || attr->create_flags || attr->rwq_ind_tbl) {
-		ibdev_dbg(&dev->ibdev, "QP: type %u, flags %#x, srq %u are not supported\n",
-			  attr->qp_type, attr->create_flags, !!attr->srq);
+	/* What the kernel keeps for itself is not for processes; UC is for them alone */
+	if ((attr->qp_type != IB_QPT_RC && attr->qp_type != IB_QPT_UD &&
+	     attr->qp_type != (udata ? IB_QPT_UC : IB_QPT_GSI)) ||
+	    attr->create_flags || attr->rwq_ind_tbl) {
+		ibdev_dbg(&dev->ibdev, "QP: type %u, flags %#x are not supported\n",
+			  attr->qp_type, attr->create_flags);
 		return -EOPNOTSUPP;
 	}
 	if (!attr->send_cq || !attr->recv_cq)
@@ -109,8 +122,28 @@ static bool simhca_queue_ok(u64 va, u32 log_size, u32 log_stride, u32 min_log_st
 			    u32 max_log_size, u32 wrs, size_t wqe_size)
 {
 	return IS_ALIGNED(va, SIMHCA_PAGE_SIZE) && log_size <= max_log_size &&
-	       log_stride >= min_log_stride && log_stride <= SIMHCA_QP_MAX_LOG_STRIDE &&
+	       log_stride >= min_log_stride && log_stride <= SIMHCA_MAX_LOG_STRIDE &&
 	       wrs <= BIT(log_size) && wqe_size <= BIT(log_stride);
+}
+
+/**
+ * simhca_rq_ok - check the ring of a receive queue
+ * @dev: the device
+ * @va: where it lies in the process
+ * @log_size: log2 of entries
+ * @log_stride: log2 of bytes of an entry
+ * @max_wr: receives it must hold
+ * @max_sge: SGEs an entry must hold, at most what the device can do
+ *
+ * Return: whether it can be given to the device.
+ */
+bool simhca_rq_ok(struct simhca_dev *dev, u64 va, u32 log_size, u32 log_stride, u32 max_wr,
+		  u32 max_sge)
+{
+	return va && simhca_queue_ok(va, log_size, log_stride, SIMHCA_MIN_LOG_RQ_STRIDE,
+				     dev->caps.max_log_wr, max_wr,
+				     sizeof(struct simhca_rq_wqe) +
+				     max_sge * sizeof(struct simhca_sge));
 }
 
 /* The rings must hold what the caller was promised */
@@ -127,7 +160,7 @@ static int simhca_qp_check_rings(struct simhca_dev *dev, const struct ib_qp_cap 
 	}
 	if (!req->sq_va ||
 	    !simhca_queue_ok(req->sq_va, req->sq_log_size, req->sq_log_stride,
-			     SIMHCA_QP_MIN_LOG_SQ_STRIDE, caps->max_log_wr, cap->max_send_wr,
+			     SIMHCA_MIN_LOG_SQ_STRIDE, caps->max_log_wr, cap->max_send_wr,
 			     sizeof(struct simhca_sq_wqe) +
 			     max_t(size_t, cap->max_send_sge * sizeof(struct simhca_sge),
 				   cap->max_inline_data))) {
@@ -137,10 +170,8 @@ static int simhca_qp_check_rings(struct simhca_dev *dev, const struct ib_qp_cap 
 	}
 	if (!req->rq_va)
 		return cap->max_recv_wr ? -EINVAL : 0;
-	if (!simhca_queue_ok(req->rq_va, req->rq_log_size, req->rq_log_stride,
-			     SIMHCA_QP_MIN_LOG_RQ_STRIDE, caps->max_log_wr, cap->max_recv_wr,
-			     sizeof(struct simhca_rq_wqe) +
-			     cap->max_recv_sge * sizeof(struct simhca_sge))) {
+	if (!simhca_rq_ok(dev, req->rq_va, req->rq_log_size, req->rq_log_stride, cap->max_recv_wr,
+			  cap->max_recv_sge)) {
 		ibdev_dbg(&dev->ibdev, "QP: bad RQ: va %#llx, log_size %u, log_stride %u\n",
 			  req->rq_va, req->rq_log_size, req->rq_log_stride);
 		return -EINVAL;
@@ -177,6 +208,72 @@ static void simhca_qp_unpin_rings(struct simhca_qp *qp)
 	ib_umem_release(qp->sq_umem);
 }
 
+static int simhca_qp_init_user(struct simhca_dev *dev, struct simhca_qp *qp,
+			       struct ib_qp_init_attr *attr, struct ib_udata *udata,
+			       struct simhca_ibv_create_qp *req)
+{
+	int err;
+
+	err = ib_copy_validate_udata_in(udata, *req, rq_log_stride);
+	if (err)
+		return err;
+
+	if (attr->srq && req->rq_va)
+		return -EINVAL;
+	err = simhca_qp_check_rings(dev, &attr->cap, req);
+	if (err)
+		return err;
+
+	err = simhca_qp_pin_rings(dev, qp, req);
+	if (err)
+		return err;
+
+	attr->cap.max_send_wr = BIT(req->sq_log_size);
+	attr->cap.max_recv_wr = req->rq_va ? BIT(req->rq_log_size) : 0;
+	return 0;
+}
+
+/* The rings of a kernel user, described as those of a process are */
+static int simhca_qp_init_kernel(struct simhca_dev *dev, struct simhca_qp *qp,
+				 struct ib_qp_init_attr *attr, struct simhca_ibv_create_qp *req)
+{
+	int err;
+
+	err = simhca_kqp_init(dev, qp, &attr->cap);
+	if (err)
+		return err;
+
+	*req = (struct simhca_ibv_create_qp) {
+		.sq_log_size = ilog2(qp->sq.size),
+		.sq_log_stride = qp->sq.log_stride,
+	};
+	if (qp->rq.size) {
+		req->rq_log_size = ilog2(qp->rq.size);
+		req->rq_log_stride = qp->rq.log_stride;
+	}
+	return 0;
+}
+
+static void simhca_qp_free_rings(struct simhca_dev *dev, struct simhca_qp *qp)
+{
+	simhca_qp_unpin_rings(qp);
+	simhca_kqp_cleanup(dev, qp);
+}
+
+/* The lowest numbers are for management, and GSI is the only one of these that RoCE has */
+static int simhca_qpn_alloc(struct simhca_dev *dev, struct simhca_qp *qp)
+{
+	int err;
+
+	if (qp->ibqp.qp_type == IB_QPT_GSI) {
+		qp->ibqp.qp_num = SIMHCA_GSI_QPN;
+		return xa_insert(&dev->qps, SIMHCA_GSI_QPN, qp, GFP_KERNEL);
+	}
+	err = xa_alloc_cyclic(&dev->qps, &qp->ibqp.qp_num, qp, XA_LIMIT(2, dev->caps.max_qp + 1),
+			      &dev->next_qpn, GFP_KERNEL);
+	return err < 0 ? err : 0;
+}
+
 int simhca_create_qp(struct ib_qp *ibqp, struct ib_qp_init_attr *attr, struct ib_udata *udata)
 {
 	struct simhca_ucontext *uctx =
@@ -187,47 +284,48 @@ int simhca_create_qp(struct ib_qp *ibqp, struct ib_qp_init_attr *attr, struct ib
 	struct simhca_ibv_create_qp req;
 	int err;
 
-	err = simhca_qp_check_type(dev, attr, rdma_udata_to_uverbs_attr_bundle(udata));
+	err = simhca_qp_check_type(dev, attr, udata);
 	if (err)
 		goto err_out;
 
-	err = ib_copy_validate_udata_in(udata, req, rq_log_stride);
+	/* What it receives into is not its own */
+	if (attr->srq) {
+		attr->cap.max_recv_wr = 0;
+		attr->cap.max_recv_sge = 0;
+	}
+	err = udata ? simhca_qp_init_user(dev, qp, attr, udata, &req) :
+		      simhca_qp_init_kernel(dev, qp, attr, &req);
 	if (err)
 		goto err_out;
 
-	err = simhca_qp_check_rings(dev, &attr->cap, &req);
-	if (err)
-		goto err_out;
-
-	err = simhca_qp_pin_rings(dev, qp, &req);
-	if (err)
-		goto err_out;
-
-	attr->cap.max_send_wr = BIT(req.sq_log_size);
-	attr->cap.max_recv_wr = req.rq_va ? BIT(req.rq_log_size) : 0;
 	qp->cap = attr->cap;
+	qp->sig_type = attr->sq_sig_type;
 	mutex_init(&qp->lock);
 	qp->state = IB_QPS_RESET;
 
-	err = simhca_slot_alloc(uctx, SIMHCA_SLOT_QP, &qp->slot);
+	err = simhca_slot_alloc(simhca_uars(dev, uctx), SIMHCA_SLOT_QP, &qp->slot);
 	if (err)
 		goto err_rings;
 
-	err = xa_alloc_cyclic(&dev->qps, &ibqp->qp_num, qp, XA_LIMIT(2, dev->caps.max_qp + 1),
-			      &dev->next_qpn, GFP_KERNEL);
-	if (err < 0)
+	err = simhca_qpn_alloc(dev, qp);
+	if (err)
 		goto err_slot;
 
-	err = simhca_create_qp_cmd(dev, qp, &req);
+	err = simhca_create_qp_cmd(dev, qp, attr->srq, &req);
 	if (err)
 		goto err_qpn;
 
-	resp.uar_mmap_key = rdma_user_mmap_get_offset(qp->slot.uar->entry);
-	resp.qpn = ibqp->qp_num;
-	resp.slot = qp->slot.index;
-	err = ib_respond_udata(udata, resp);
-	if (err)
-		goto err_destroy;
+	if (udata) {
+		resp.uar_mmap_key = rdma_user_mmap_get_offset(qp->slot.uar->entry);
+		resp.qpn = ibqp->qp_num;
+		resp.slot = qp->slot.index;
+		err = ib_respond_udata(udata, resp);
+		if (err)
+			goto err_destroy;
+		xa_set_mark(&dev->qps, ibqp->qp_num, SIMHCA_QP_OF_PROCESS);
+	} else {
+		simhca_kqp_attach(qp);
+	}
 
 	ibdev_dbg(&dev->ibdev, "QP %u: %u + %u WQEs, UAR %u slot %u\n", ibqp->qp_num,
 		  qp->cap.max_send_wr, qp->cap.max_recv_wr, qp->slot.uar->index, qp->slot.index);
@@ -238,10 +336,10 @@ err_destroy:
 err_qpn:
 	simhca_qp_forget(dev, qp);
 err_slot:
-	simhca_slot_free(uctx, SIMHCA_SLOT_QP, &qp->slot);
+	simhca_slot_free(simhca_uars(dev, uctx), SIMHCA_SLOT_QP, &qp->slot);
 err_rings:
 	mutex_destroy(&qp->lock);
-	simhca_qp_unpin_rings(qp);
+	simhca_qp_free_rings(dev, qp);
 err_out:
 	simhca_count(dev, SIMHCA_CNT_CREATE_QP_ERR);
 	return err;
@@ -260,25 +358,82 @@ int simhca_destroy_qp(struct ib_qp *ibqp, struct ib_udata *udata)
 		return err;
 
 	simhca_cmd_destroy(dev, SIMHCA_CMD_DESTROY_QP, ibqp->qp_num);
+	if (!udata)
+		simhca_kqp_detach(qp);
 	simhca_qp_forget(dev, qp);
-	simhca_slot_free(uctx, SIMHCA_SLOT_QP, &qp->slot);
+	simhca_slot_free(simhca_uars(dev, uctx), SIMHCA_SLOT_QP, &qp->slot);
 	mutex_destroy(&qp->lock);
-	simhca_qp_unpin_rings(qp);
+	simhca_qp_free_rings(dev, qp);
 	return 0;
+}
+
+/**
+ * simhca_qps_stop - end what the QPs of processes do
+ * @dev: the device; it will be unregistered
+ *
+ * Who goes away leaves the other end without an answer. Without this it would depend on the order in
+ * which ib_core destroys objects: a QP whose memory is gone already refuses instead. QPs of kernel
+ * users go on, their users may have something left to say.
+ */
+void simhca_qps_stop(struct simhca_dev *dev)
+{
+	unsigned long qpn;
+	void *qp;
+
+	/* Only the number is used: the QP may be destroyed at any time, and the device says so then */
+	xa_for_each_marked(&dev->qps, qpn, qp, SIMHCA_QP_OF_PROCESS) {
+		struct simhca_cmd cmd = {
+			.opcode = cpu_to_le16(SIMHCA_CMD_MODIFY_QP),
+			.payload.modify_qp = {
+				.qpn = cpu_to_le32(qpn),
+				.mask = cpu_to_le32(SIMHCA_QP_STATE),
+				.state = SIMHCA_QPS_ERR,
+			},
+		};
+
+		simhca_cmd_exec(dev, &cmd);
+	}
+}
+
+static int simhca_mcast_cmd(struct ib_qp *ibqp, const union ib_gid *gid,
+			    enum simhca_cmd_opcode opcode)
+{
+	struct simhca_cmd cmd = {
+		.opcode = cpu_to_le16(opcode),
+		.payload.mcast.qpn = cpu_to_le32(ibqp->qp_num),
+	};
+
+	memcpy(cmd.payload.mcast.gid, gid->raw, sizeof(cmd.payload.mcast.gid));
+	return simhca_cmd_exec(to_sdev(ibqp->device), &cmd);
+}
+
+/* ib_core has checked that the QP is UD and the GID a multicast GID */
+int simhca_attach_mcast(struct ib_qp *ibqp, union ib_gid *gid, u16 lid)
+{
+	return simhca_mcast_cmd(ibqp, gid, SIMHCA_CMD_ATTACH_MCAST);
+}
+
+int simhca_detach_mcast(struct ib_qp *ibqp, union ib_gid *gid, u16 lid)
+{
+	return simhca_mcast_cmd(ibqp, gid, SIMHCA_CMD_DETACH_MCAST);
 }
 
 static u32 simhca_qp_access(int access)
 {
 	return (access & IB_ACCESS_REMOTE_WRITE ? SIMHCA_ACCESS_REMOTE_WRITE : 0) |
 	       (access & IB_ACCESS_REMOTE_READ ? SIMHCA_ACCESS_REMOTE_READ : 0) |
-	       (access & IB_ACCESS_REMOTE_ATOMIC ? SIMHCA_ACCESS_REMOTE_ATOMIC : 0);
+	       (access & IB_ACCESS_REMOTE_ATOMIC ? SIMHCA_ACCESS_REMOTE_ATOMIC : 0) |
+	       (access & IB_ACCESS_FLUSH_GLOBAL ? SIMHCA_ACCESS_FLUSH_GLOBAL : 0) |
+	       (access & IB_ACCESS_FLUSH_PERSISTENT ? SIMHCA_ACCESS_FLUSH_PERSISTENT : 0);
 }
 
 static int simhca_qp_access_to_ib(u32 access)
 {
 	return (access & SIMHCA_ACCESS_REMOTE_WRITE ? IB_ACCESS_REMOTE_WRITE : 0) |
 	       (access & SIMHCA_ACCESS_REMOTE_READ ? IB_ACCESS_REMOTE_READ : 0) |
-	       (access & SIMHCA_ACCESS_REMOTE_ATOMIC ? IB_ACCESS_REMOTE_ATOMIC : 0);
+	       (access & SIMHCA_ACCESS_REMOTE_ATOMIC ? IB_ACCESS_REMOTE_ATOMIC : 0) |
+	       (access & SIMHCA_ACCESS_FLUSH_GLOBAL ? IB_ACCESS_FLUSH_GLOBAL : 0) |
+	       (access & SIMHCA_ACCESS_FLUSH_PERSISTENT ? IB_ACCESS_FLUSH_PERSISTENT : 0);
 }
 
 static int simhca_modify_qp_check(struct simhca_qp *qp, const struct ib_qp_attr *attr, int mask)
@@ -306,7 +461,8 @@ static int simhca_modify_qp_check(struct simhca_qp *qp, const struct ib_qp_attr 
 	    (mask & IB_QP_PATH_MIG_STATE && attr->path_mig_state != IB_MIG_MIGRATED))
 		return -EOPNOTSUPP;
 	if (mask & IB_QP_ACCESS_FLAGS &&
-	    attr->qp_access_flags & ~(SIMHCA_QP_ACCESS_FLAGS | IB_ACCESS_LOCAL_WRITE))
+	    attr->qp_access_flags & ~(SIMHCA_QP_ACCESS_FLAGS | IB_ACCESS_LOCAL_WRITE |
+				      IB_ACCESS_MW_BIND))
 		return -EOPNOTSUPP;
 	return 0;
 }
@@ -320,9 +476,11 @@ static void simhca_modify_qp_av(struct simhca_qp_attr *hw, const struct rdma_ah_
 	hw->sgid_index = cpu_to_le32(grh->sgid_index);
 	hw->hop_limit = grh->hop_limit;
 	hw->tclass = grh->traffic_class;
+	hw->flow_label = cpu_to_le32(grh->flow_label & SIMHCA_FLOW_LABEL_MASK);
+	hw->sl = rdma_ah_get_sl(ah_attr);
 }
 
-/* Port, P_Key index, migration state and SQD notification are not told to the device */
+/* Port, P_Key index and migration state are not told to the device */
 static void simhca_modify_qp_fill(struct simhca_qp_attr *hw, const struct ib_qp_attr *attr,
 				  int mask)
 {
@@ -384,7 +542,18 @@ static void simhca_modify_qp_fill(struct simhca_qp_attr *hw, const struct ib_qp_
 		hw_mask |= SIMHCA_QP_DEST_QPN;
 		hw->dest_qpn = cpu_to_le32(attr->dest_qp_num);
 	}
+	if (mask & IB_QP_EN_SQD_ASYNC_NOTIFY) {
+		hw_mask |= SIMHCA_QP_SQD_NOTIFY;
+		hw->sqd_notify = !!attr->en_sqd_async_notify;
+	}
 	hw->mask = cpu_to_le32(hw_mask);
+}
+
+/* What a datagram can carry is a matter of the port, not of a path that the caller names */
+static void simhca_modify_ud_mtu(struct simhca_dev *dev, struct simhca_qp_attr *hw)
+{
+	hw->mask |= cpu_to_le32(SIMHCA_QP_PATH_MTU);
+	hw->path_mtu = simhca_active_mtu(dev);
 }
 
 int simhca_modify_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int attr_mask,
@@ -408,12 +577,25 @@ int simhca_modify_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int attr_mask,
 		goto out_unlock;
 
 	simhca_modify_qp_fill(&cmd.payload.modify_qp, attr, attr_mask);
+	if ((ibqp->qp_type == IB_QPT_UD || ibqp->qp_type == IB_QPT_GSI) &&
+	    attr_mask & IB_QP_STATE && attr->qp_state == IB_QPS_RTR)
+		simhca_modify_ud_mtu(dev, &cmd.payload.modify_qp);
 	err = simhca_cmd_exec(dev, &cmd);
+	/* Who drains the queues of a device that was given up gets his flushes, see simhca_kq.c */
+	if (err == -EIO && !ibqp->uobject && attr_mask == IB_QP_STATE &&
+	    attr->qp_state == IB_QPS_ERR) {
+		err = 0;
+		if (ibqp->srq)
+			simhca_qp_event(dev, ibqp->qp_num, IB_EVENT_QP_LAST_WQE_REACHED);
+	}
 	if (err)
 		goto out_unlock;
 
-	if (attr_mask & IB_QP_STATE)
-		qp->state = attr->qp_state;
+	if (attr_mask & IB_QP_STATE) {
+		if (!ibqp->uobject && attr->qp_state == IB_QPS_RESET)
+			simhca_kqp_reset(qp);
+		WRITE_ONCE(qp->state, attr->qp_state);
+	}
 out_unlock:
 	mutex_unlock(&qp->lock);
 out:
@@ -458,12 +640,15 @@ int simhca_query_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int attr_mask,
 	attr->timeout = hw.timeout;
 	attr->retry_cnt = hw.retry_cnt;
 	attr->rnr_retry = hw.rnr_retry;
+	attr->en_sqd_async_notify = hw.sqd_notify;
+	attr->sq_draining = hw.sq_draining;
 	attr->cap = qp->cap;
 
 	attr->ah_attr.type = RDMA_AH_ATTR_TYPE_ROCE;
 	memcpy(dgid.raw, hw.dgid, sizeof(dgid.raw));
-	rdma_ah_set_grh(&attr->ah_attr, &dgid, 0, le32_to_cpu(hw.sgid_index), hw.hop_limit,
-			hw.tclass);
+	rdma_ah_set_grh(&attr->ah_attr, &dgid, le32_to_cpu(hw.flow_label),
+			le32_to_cpu(hw.sgid_index), hw.hop_limit, hw.tclass);
+	rdma_ah_set_sl(&attr->ah_attr, hw.sl);
 	rdma_ah_set_port_num(&attr->ah_attr, SIMHCA_PORT);
 	ether_addr_copy(attr->ah_attr.roce.dmac, hw.dmac);
 
@@ -471,5 +656,9 @@ int simhca_query_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int attr_mask,
 	init_attr->qp_type = ibqp->qp_type;
 	init_attr->send_cq = ibqp->send_cq;
 	init_attr->recv_cq = ibqp->recv_cq;
+	init_attr->srq = ibqp->srq;
+	init_attr->sq_sig_type = qp->sig_type;
+	init_attr->qp_context = ibqp->qp_context;
+	init_attr->port_num = SIMHCA_PORT;
 	return 0;
 }

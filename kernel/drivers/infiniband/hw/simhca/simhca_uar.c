@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
- * simhca: user contexts and what they map: doorbell pages (UARs), the status page, the kick page.
+ * simhca: doorbell pages (UARs); user contexts and what they map: UARs, the status page, the kick
+ * page.
  */
 
 #include <rdma/simhca-abi.h>
@@ -81,10 +82,10 @@ out:
 	return err;
 }
 
-static struct simhca_user_uar *simhca_uar_alloc(struct simhca_ucontext *uctx)
+static struct simhca_uar_page *simhca_uar_alloc(struct simhca_uar_pool *pool)
 {
-	struct simhca_dev *dev = to_sdev(uctx->ibucontext.device);
-	struct simhca_user_uar *uar;
+	struct simhca_dev *dev = pool->dev;
+	struct simhca_uar_page *uar;
 	phys_addr_t addr;
 	int err;
 
@@ -99,10 +100,12 @@ static struct simhca_user_uar *simhca_uar_alloc(struct simhca_ucontext *uctx)
 
 	/* What another process left there is none of this one's business */
 	memset_io(simhca_uar_addr(dev, uar->index), 0, SIMHCA_PAGE_SIZE);
+	if (!pool->uctx)
+		return uar;
 
 	addr = pci_resource_start(dev->pdev, SIMHCA_BAR_DB) +
 	       (phys_addr_t)uar->index * SIMHCA_PAGE_SIZE;
-	uar->entry = simhca_mmap_insert(uctx, addr, true);
+	uar->entry = simhca_mmap_insert(pool->uctx, addr, true);
 	if (IS_ERR(uar->entry)) {
 		err = PTR_ERR(uar->entry);
 		goto err_index;
@@ -116,27 +119,62 @@ err_free:
 	return ERR_PTR(err);
 }
 
-static void simhca_uar_free(struct simhca_ucontext *uctx, struct simhca_user_uar *uar)
+static void simhca_uar_free(struct simhca_uar_pool *pool, struct simhca_uar_page *uar)
 {
-	struct simhca_dev *dev = to_sdev(uctx->ibucontext.device);
-
-	rdma_user_mmap_entry_remove(uar->entry);
-	ida_free(&dev->uars, uar->index);
+	if (pool->uctx)
+		rdma_user_mmap_entry_remove(uar->entry);
+	ida_free(&pool->dev->uars, uar->index);
 	kfree(uar);
 }
 
-static unsigned long *simhca_slot_map(struct simhca_user_uar *uar, enum simhca_slot_type type,
-				      u32 *num)
+/**
+ * simhca_uar_pool_init - initialize a set of doorbell pages
+ * @pool: the set, without pages
+ * @dev: the device
+ * @uctx: the context that may map them, or NULL: the kernel
+ */
+void simhca_uar_pool_init(struct simhca_uar_pool *pool, struct simhca_dev *dev,
+			  struct simhca_ucontext *uctx)
 {
-	if (type == SIMHCA_SLOT_QP) {
-		*num = SIMHCA_UAR_QP_SLOTS;
-		return uar->qps;
-	}
-	*num = SIMHCA_UAR_CQ_SLOTS;
-	return uar->cqs;
+	pool->dev = dev;
+	pool->uctx = uctx;
+	mutex_init(&pool->lock);
+	INIT_LIST_HEAD(&pool->uars);
 }
 
-static bool simhca_slot_find(struct simhca_user_uar *uar, enum simhca_slot_type type,
+/**
+ * simhca_uar_pool_cleanup - free a set of doorbell pages
+ * @pool: the set; all objects are gone, and so are all mappings: a UAR may be used by somebody else
+ */
+void simhca_uar_pool_cleanup(struct simhca_uar_pool *pool)
+{
+	struct simhca_uar_page *uar, *next;
+
+	list_for_each_entry_safe(uar, next, &pool->uars, list) {
+		list_del(&uar->list);
+		simhca_uar_free(pool, uar);
+	}
+	mutex_destroy(&pool->lock);
+}
+
+static unsigned long *simhca_slot_map(struct simhca_uar_page *uar, enum simhca_slot_type type,
+				      u32 *num)
+{
+	switch (type) {
+	case SIMHCA_SLOT_QP:
+		*num = SIMHCA_UAR_QP_SLOTS;
+		return uar->qps;
+	case SIMHCA_SLOT_SRQ:
+		*num = SIMHCA_UAR_SRQ_SLOTS;
+		return uar->srqs;
+	case SIMHCA_SLOT_CQ:
+	default:
+		*num = SIMHCA_UAR_CQ_SLOTS;
+		return uar->cqs;
+	}
+}
+
+static bool simhca_slot_find(struct simhca_uar_page *uar, enum simhca_slot_type type,
 			     struct simhca_slot *slot)
 {
 	unsigned long *map;
@@ -154,63 +192,77 @@ static bool simhca_slot_find(struct simhca_user_uar *uar, enum simhca_slot_type 
 
 /**
  * simhca_slot_alloc - get a doorbell for an object
- * @uctx: the context the object belongs to
+ * @pool: that of the context the object belongs to, or of the kernel
  * @type: kind of object
  * @slot: filled in
  *
  * Context: process.
  * Return: 0 or an errno.
  */
-int simhca_slot_alloc(struct simhca_ucontext *uctx, enum simhca_slot_type type,
+int simhca_slot_alloc(struct simhca_uar_pool *pool, enum simhca_slot_type type,
 		      struct simhca_slot *slot)
 {
-	struct simhca_user_uar *uar;
+	struct simhca_uar_page *uar;
 	int err = 0;
 
-	mutex_lock(&uctx->lock);
-	list_for_each_entry(uar, &uctx->uars, list)
+	mutex_lock(&pool->lock);
+	list_for_each_entry(uar, &pool->uars, list)
 		if (simhca_slot_find(uar, type, slot))
 			goto out;
 
-	uar = simhca_uar_alloc(uctx);
+	uar = simhca_uar_alloc(pool);
 	if (IS_ERR(uar)) {
 		err = PTR_ERR(uar);
 		goto out;
 	}
-	list_add_tail(&uar->list, &uctx->uars);
+	list_add_tail(&uar->list, &pool->uars);
 	simhca_slot_find(uar, type, slot);
 out:
-	mutex_unlock(&uctx->lock);
+	mutex_unlock(&pool->lock);
 	return err;
 }
 
 /**
  * simhca_slot_free - give a doorbell back
- * @uctx: the context
+ * @pool: where it came from
  * @type: kind of object
  * @slot: the doorbell
  */
-void simhca_slot_free(struct simhca_ucontext *uctx, enum simhca_slot_type type,
+void simhca_slot_free(struct simhca_uar_pool *pool, enum simhca_slot_type type,
 		      struct simhca_slot *slot)
 {
 	unsigned long *map;
 	u32 num;
 
-	mutex_lock(&uctx->lock);
+	mutex_lock(&pool->lock);
 	map = simhca_slot_map(slot->uar, type, &num);
 	__clear_bit(slot->index, map);
-	mutex_unlock(&uctx->lock);
+	mutex_unlock(&pool->lock);
+}
+
+static void simhca_ucontext_resp(struct simhca_ucontext *uctx,
+				 struct simhca_ibv_alloc_ucontext_resp *resp)
+{
+	const struct simhca_caps *caps = &to_sdev(uctx->ibucontext.device)->caps;
+
+	*resp = (struct simhca_ibv_alloc_ucontext_resp) {
+		.status_mmap_key = rdma_user_mmap_get_offset(uctx->status),
+		.kick_mmap_key = rdma_user_mmap_get_offset(uctx->kick),
+		.max_inline = caps->max_inline,
+		.max_sge = caps->max_sge,
+		.max_log_wr = caps->max_log_wr,
+		.max_log_cqe = caps->max_log_cqe,
+	};
 }
 
 int simhca_alloc_ucontext(struct ib_ucontext *ibucontext, struct ib_udata *udata)
 {
 	struct simhca_ucontext *uctx = to_suctx(ibucontext);
 	struct simhca_dev *dev = to_sdev(ibucontext->device);
-	struct simhca_ibv_alloc_ucontext_resp resp = {};
+	struct simhca_ibv_alloc_ucontext_resp resp;
 	int err;
 
-	mutex_init(&uctx->lock);
-	INIT_LIST_HEAD(&uctx->uars);
+	simhca_uar_pool_init(&uctx->uars, dev, uctx);
 
 	err = ib_is_udata_in_empty(udata);
 	if (err)
@@ -229,12 +281,7 @@ int simhca_alloc_ucontext(struct ib_ucontext *ibucontext, struct ib_udata *udata
 		goto err_status;
 	}
 
-	resp.status_mmap_key = rdma_user_mmap_get_offset(uctx->status);
-	resp.kick_mmap_key = rdma_user_mmap_get_offset(uctx->kick);
-	resp.max_inline = dev->caps.max_inline;
-	resp.max_sge = dev->caps.max_sge;
-	resp.max_log_wr = dev->caps.max_log_wr;
-	resp.max_log_cqe = dev->caps.max_log_cqe;
+	simhca_ucontext_resp(uctx, &resp);
 	err = ib_respond_udata(udata, resp);
 	if (err)
 		goto err_kick;
@@ -246,24 +293,28 @@ err_kick:
 err_status:
 	rdma_user_mmap_entry_remove(uctx->status);
 err_out:
-	mutex_destroy(&uctx->lock);
+	simhca_uar_pool_cleanup(&uctx->uars);
 	simhca_count(dev, SIMHCA_CNT_ALLOC_UCONTEXT_ERR);
 	return err;
+}
+
+/* For another who has the file of a context, and uses it as his own */
+int simhca_query_ucontext(struct ib_ucontext *ibucontext, struct uverbs_attr_bundle *attrs)
+{
+	struct simhca_ibv_alloc_ucontext_resp resp;
+
+	simhca_ucontext_resp(to_suctx(ibucontext), &resp);
+	return uverbs_copy_to_struct_or_zero(attrs, SIMHCA_ATTR_QUERY_CONTEXT_RESP, &resp,
+					     sizeof(resp));
 }
 
 void simhca_dealloc_ucontext(struct ib_ucontext *ibucontext)
 {
 	struct simhca_ucontext *uctx = to_suctx(ibucontext);
-	struct simhca_user_uar *uar, *next;
 
-	/* All objects are gone, and so are all mappings: a UAR may be used by somebody else */
-	list_for_each_entry_safe(uar, next, &uctx->uars, list) {
-		list_del(&uar->list);
-		simhca_uar_free(uctx, uar);
-	}
+	simhca_uar_pool_cleanup(&uctx->uars);
 	rdma_user_mmap_entry_remove(uctx->kick);
 	rdma_user_mmap_entry_remove(uctx->status);
-	mutex_destroy(&uctx->lock);
 }
 
 /* Its presence says that a device can go away under open contexts. ib_core zaps the mappings. */

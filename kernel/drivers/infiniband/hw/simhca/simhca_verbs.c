@@ -5,8 +5,11 @@
 
 #include <rdma/ib_addr.h>
 #include <rdma/ib_cache.h>
+#include <rdma/ib_mad.h>
 #include <rdma/simhca-abi.h>
-#include <rdma/uverbs_ioctl.h>
+
+#define UVERBS_MODULE_NAME simhca
+#include <rdma/uverbs_named_ioctl.h>
 
 #include "simhca.h"
 
@@ -22,6 +25,12 @@ static int simhca_query_device(struct ib_device *ibdev, struct ib_device_attr *a
 		return err;
 
 	memset(attr, 0, sizeof(*attr));
+	attr->device_cap_flags = IB_DEVICE_CURR_QP_STATE_MOD | IB_DEVICE_PORT_ACTIVE_EVENT |
+				 IB_DEVICE_SYS_IMAGE_GUID | IB_DEVICE_RC_RNR_NAK_GEN |
+				 IB_DEVICE_MEM_WINDOW | IB_DEVICE_MEM_WINDOW_TYPE_2B |
+				 IB_DEVICE_MEM_MGT_EXTENSIONS | IB_DEVICE_FLUSH_GLOBAL |
+				 IB_DEVICE_ATOMIC_WRITE;
+	attr->kernel_cap_flags = IBK_SG_GAPS_REG;
 	attr->fw_ver = caps->fw_ver;
 	attr->sys_image_guid = ibdev->node_guid;
 	attr->max_mr_size = caps->max_mr_size;
@@ -37,12 +46,25 @@ static int simhca_query_device(struct ib_device *ibdev, struct ib_device_attr *a
 	attr->max_cq = caps->max_cq;
 	attr->max_cqe = BIT(caps->max_log_cqe);
 	attr->max_mr = caps->max_mr;
+	attr->max_mw = caps->max_mr;
+	attr->max_fast_reg_page_list_len = caps->max_fast_segs;
 	attr->max_pd = caps->max_pd;
+	attr->max_ah = SIMHCA_MAX_AH;
+	attr->max_mcast_grp = SIMHCA_MAX_MCAST;
+	attr->max_mcast_qp_attach = SIMHCA_MAX_MCAST;
+	attr->max_total_mcast_qp_attach = SIMHCA_MAX_MCAST;
+	attr->max_srq = caps->max_srq;
+	attr->max_srq_wr = BIT(caps->max_log_wr);
+	attr->max_srq_sge = caps->max_sge;
 	attr->max_qp_rd_atom = caps->max_rd_atomic;
 	attr->max_qp_init_rd_atom = caps->max_rd_atomic;
 	attr->max_res_rd_atom = caps->max_rd_atomic * attr->max_qp;
 	attr->atomic_cap = IB_ATOMIC_HCA;
 	attr->max_pkeys = SIMHCA_PKEY_TABLE_LEN;
+	attr->timestamp_mask = U64_MAX;
+	attr->hca_core_clock = SIMHCA_CLOCK_KHZ;
+	attr->cq_caps.max_cq_moderation_count = U16_MAX;
+	attr->cq_caps.max_cq_moderation_period = U16_MAX;
 	return 0;
 }
 
@@ -54,6 +76,25 @@ static void simhca_get_dev_fw_str(struct ib_device *ibdev, char *str)
 		 (u32)(ver >> 16) & 0xffff, (u32)ver & 0xffff);
 }
 
+/**
+ * simhca_active_mtu - what a packet can carry
+ * @dev: the device
+ *
+ * Return: what the net device allows, the least there is without one.
+ */
+enum ib_mtu simhca_active_mtu(struct simhca_dev *dev)
+{
+	enum ib_mtu mtu = IB_MTU_256;
+	struct net_device *ndev;
+
+	ndev = ib_device_get_netdev(&dev->ibdev, SIMHCA_PORT);
+	if (ndev) {
+		mtu = iboe_get_mtu(ndev->mtu) ?: IB_MTU_256;
+		dev_put(ndev);
+	}
+	return mtu;
+}
+
 static int simhca_query_port(struct ib_device *ibdev, u32 port, struct ib_port_attr *attr)
 {
 	struct simhca_dev *dev = to_sdev(ibdev);
@@ -62,7 +103,7 @@ static int simhca_query_port(struct ib_device *ibdev, u32 port, struct ib_port_a
 	/* ib_core has cleared *attr */
 	attr->state = IB_PORT_DOWN;
 	attr->max_mtu = IB_MTU_4096;
-	attr->active_mtu = IB_MTU_256;
+	attr->active_mtu = simhca_active_mtu(dev);
 	attr->active_speed = IB_SPEED_SDR;
 	attr->active_width = IB_WIDTH_1X;
 	attr->gid_tbl_len = dev->caps.gid_table_len;
@@ -74,7 +115,6 @@ static int simhca_query_port(struct ib_device *ibdev, u32 port, struct ib_port_a
 	ndev = ib_device_get_netdev(ibdev, port);
 	if (ndev) {
 		attr->state = ib_get_curr_port_state(ndev);
-		attr->active_mtu = iboe_get_mtu(ndev->mtu) ?: IB_MTU_256;
 		ib_get_eth_speed(ibdev, port, &attr->active_speed, &attr->active_width);
 		dev_put(ndev);
 	}
@@ -88,8 +128,8 @@ static int simhca_get_port_immutable(struct ib_device *ibdev, u32 port,
 {
 	struct simhca_dev *dev = to_sdev(ibdev);
 
-	/* No MADs and no CM: both need kernel verbs, which this driver does not offer */
-	immutable->core_cap_flags = RDMA_CORE_CAP_PROT_ROCE_UDP_ENCAP | RDMA_CORE_CAP_ETH_AH;
+	immutable->core_cap_flags = RDMA_CORE_PORT_IBA_ROCE_UDP_ENCAP;
+	immutable->max_mad_size = IB_MGMT_MAD_SIZE;
 	immutable->gid_tbl_len = dev->caps.gid_table_len;
 	immutable->pkey_tbl_len = SIMHCA_PKEY_TABLE_LEN;
 	return 0;
@@ -151,6 +191,9 @@ static int simhca_alloc_pd(struct ib_pd *ibpd, struct ib_udata *udata)
 		return err;
 	pd->pdn = err;
 
+	if (!udata)
+		return 0;
+
 	resp.pdn = pd->pdn;
 	err = ib_respond_udata(udata, resp);
 	if (err)
@@ -180,6 +223,8 @@ static const struct rdma_stat_desc simhca_dev_stats[] = {
 	[SIMHCA_CNT_REREG_MR_ERR].name = "rereg_mr_err",
 	[SIMHCA_CNT_MR_FENCED].name = "mr_fenced",
 	[SIMHCA_CNT_CREATE_CQ_ERR].name = "create_cq_err",
+	[SIMHCA_CNT_RESIZE_CQ_ERR].name = "resize_cq_err",
+	[SIMHCA_CNT_CREATE_SRQ_ERR].name = "create_srq_err",
 	[SIMHCA_CNT_CREATE_QP_ERR].name = "create_qp_err",
 	[SIMHCA_CNT_MODIFY_QP_ERR].name = "modify_qp_err",
 	[SIMHCA_CNT_EVENT_LOST].name = "events_lost",
@@ -197,6 +242,13 @@ static const struct rdma_stat_desc simhca_port_stats[] = {
 	{ .name = "translate_faults" },
 	{ .name = "wakeups" },
 	{ .name = "events" },
+	{ .name = "rnr_retries" },
+	{ .name = "ack_timeouts" },
+	{ .name = "remote_errors" },
+	{ .name = "cq_overruns" },
+	{ .name = "srq_limits" },
+	{ .name = "moderated_cqes" },
+	{ .name = "ud_drops" },
 };
 
 static_assert(ARRAY_SIZE(simhca_dev_stats) == SIMHCA_CNT_NUM);
@@ -236,7 +288,20 @@ static int simhca_get_hw_stats(struct ib_device *ibdev, struct rdma_hw_stats *st
 	return ARRAY_SIZE(values);
 }
 
-const struct ib_device_ops simhca_dev_ops = {
+#define SIMHCA_UCONTEXT_RESP \
+	UVERBS_ATTR_STRUCT(struct simhca_ibv_alloc_ucontext_resp, max_log_cqe)
+
+ADD_UVERBS_ATTRIBUTES_SIMPLE(simhca_query_context, UVERBS_OBJECT_DEVICE,
+			     UVERBS_METHOD_QUERY_CONTEXT,
+			     UVERBS_ATTR_PTR_OUT(SIMHCA_ATTR_QUERY_CONTEXT_RESP,
+						 SIMHCA_UCONTEXT_RESP, UA_MANDATORY));
+
+static const struct uapi_definition simhca_uapi_defs[] = {
+	UAPI_DEF_CHAIN_OBJ_TREE(UVERBS_OBJECT_DEVICE, &simhca_query_context),
+	{}
+};
+
+static const struct ib_device_ops simhca_dev_ops = {
 	.owner = THIS_MODULE,
 	/* A provider finds the device by its PCI ID */
 	.driver_id = RDMA_DRIVER_UNKNOWN,
@@ -246,36 +311,73 @@ const struct ib_device_ops simhca_dev_ops = {
 	.add_gid = simhca_add_gid,
 	.alloc_hw_device_stats = simhca_alloc_hw_device_stats,
 	.alloc_hw_port_stats = simhca_alloc_hw_port_stats,
+	.alloc_mr = simhca_alloc_mr,
+	.alloc_mw = simhca_alloc_mw,
 	.alloc_pd = simhca_alloc_pd,
 	.alloc_ucontext = simhca_alloc_ucontext,
+	.attach_mcast = simhca_attach_mcast,
+	.create_ah = simhca_create_ah,
+	.create_cq = simhca_create_cq,
 	.create_qp = simhca_create_qp,
+	.create_srq = simhca_create_srq,
+	.create_user_ah = simhca_create_ah,
 	.create_user_cq = simhca_create_user_cq,
+	.dealloc_mw = simhca_dealloc_mw,
 	.dealloc_pd = simhca_dealloc_pd,
 	.dealloc_ucontext = simhca_dealloc_ucontext,
 	.del_gid = simhca_del_gid,
 	.dereg_mr = simhca_dereg_mr,
+	.destroy_ah = simhca_destroy_ah,
 	.destroy_cq = simhca_destroy_cq,
 	.destroy_qp = simhca_destroy_qp,
+	.destroy_srq = simhca_destroy_srq,
+	.detach_mcast = simhca_detach_mcast,
 	.disassociate_ucontext = simhca_disassociate_ucontext,
 	.fill_res_mr_entry = simhca_fill_res_mr_entry,
 	.get_dev_fw_str = simhca_get_dev_fw_str,
+	.get_dma_mr = simhca_get_dma_mr,
 	.get_hw_stats = simhca_get_hw_stats,
 	.get_link_layer = simhca_get_link_layer,
 	.get_port_immutable = simhca_get_port_immutable,
+	.map_mr_sg = simhca_map_mr_sg,
 	.mmap = simhca_mmap,
 	.mmap_free = simhca_mmap_free,
+	.modify_cq = simhca_modify_cq,
 	.modify_qp = simhca_modify_qp,
+	.modify_srq = simhca_modify_srq,
 	.mr_revocable = simhca_mr_revocable,
+	.poll_cq = simhca_poll_cq,
+	.post_recv = simhca_post_recv,
+	.post_send = simhca_post_send,
+	.post_srq_recv = simhca_post_srq_recv,
+	.query_ah = simhca_query_ah,
 	.query_device = simhca_query_device,
 	.query_pkey = simhca_query_pkey,
 	.query_port = simhca_query_port,
 	.query_qp = simhca_query_qp,
+	.query_srq = simhca_query_srq,
+	.query_ucontext = simhca_query_ucontext,
 	.reg_user_mr = simhca_reg_user_mr,
 	.reg_user_mr_dmabuf = simhca_reg_user_mr_dmabuf,
+	.req_notify_cq = simhca_req_notify_cq,
 	.rereg_user_mr = simhca_rereg_user_mr,
+	.resize_user_cq = simhca_resize_user_cq,
 
+	INIT_RDMA_OBJ_SIZE(ib_ah, simhca_ah, ibah),
 	INIT_RDMA_OBJ_SIZE(ib_cq, simhca_cq, ibcq),
+	INIT_RDMA_OBJ_SIZE(ib_mw, simhca_mw, ibmw),
 	INIT_RDMA_OBJ_SIZE(ib_pd, simhca_pd, ibpd),
 	INIT_RDMA_OBJ_SIZE(ib_qp, simhca_qp, ibqp),
+	INIT_RDMA_OBJ_SIZE(ib_srq, simhca_srq, ibsrq),
 	INIT_RDMA_OBJ_SIZE(ib_ucontext, simhca_ucontext, ibucontext),
 };
+
+/**
+ * simhca_set_ops - tell ib_core what the device can do
+ * @ibdev: not registered yet
+ */
+void simhca_set_ops(struct ib_device *ibdev)
+{
+	ibdev->driver_def = simhca_uapi_defs;
+	ib_set_device_ops(ibdev, &simhca_dev_ops);
+}
