@@ -352,9 +352,7 @@ int ring_create(struct simhca_dev *dev, struct simhca_ring *ring, const struct s
 		uint64_t length);
 void ring_destroy(struct simhca_dev *dev, struct simhca_ring *ring);
 
-/*
- * [locked] Appends @num_segs segments at @addr, any DMA address. Returns as sgtab_add(), or -EFAULT.
- */
+/* [locked] Appends @num_segs segments at @addr, any DMA address. As sgtab_add(), or -EFAULT. */
 int ring_add_segs(struct simhca_dev *dev, uint64_t addr, uint32_t num_segs, struct sgtab *sg);
 
 /* [locked] Copy out of the ring, and into it; return 0 or -EFAULT. */
