@@ -221,12 +221,10 @@ struct simhca_dev {
 	/* engine thread only from here */
 	bool bus_master;
 	uint32_t epoch;			/* runs so far; stays over resets */
-	uint64_t cmdq_base;
-	uint64_t rspq_base;
+	struct simhca_ring cmdq;
+	struct simhca_ring rspq;
 	uint32_t cmdq_log_size;
 	uint32_t cmdq_ci;
-	struct dma_map_cursor cmdq_cur;
-	struct dma_map_cursor rspq_cur;
 	uint32_t irqs;			/* vectors to be triggered */
 	bool events_blocked;		/* an EQ is full */
 	uint64_t events;
