@@ -64,4 +64,6 @@ build_all() {
 	build_for_guest guest
 	kernel_build_debug
 	build_project sanitize
+	build_project tsan
+	build_project fuzz
 }

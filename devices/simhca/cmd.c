@@ -162,19 +162,22 @@ static uint16_t cmd_execute(struct simhca_dev *dev, const struct simhca_cmd *cmd
 	}
 }
 
-static int cmd_respond(struct simhca_dev *dev, uint32_t entry, const struct simhca_rsp *rsp)
+static int cmd_fetch(struct simhca_dev *dev, uint32_t entry, struct simhca_cmd *cmd)
 {
-	uint64_t addr = dev->rspq_base + (uint64_t)entry * sizeof(*rsp);
-	int ret = -EFAULT;
-	void *to;
+	int ret;
 
 	dma_map_read_lock(dev->hca.map);
-	if (dma_map_translate(dev->hca.map, &dev->rspq_cur, addr, sizeof(*rsp), DMA_MAP_WRITE,
-			      &to) == sizeof(*rsp)) {
-		memcpy(to, rsp, offsetof(struct simhca_rsp, phase));
-		__atomic_store_n(&((struct simhca_rsp *)to)->phase, rsp->phase, __ATOMIC_RELEASE);
-		ret = 0;
-	}
+	ret = ring_read(dev, &dev->cmdq, (uint64_t)entry * sizeof(*cmd), cmd, sizeof(*cmd));
+	dma_map_read_unlock(dev->hca.map);
+	return ret;
+}
+
+static int cmd_respond(struct simhca_dev *dev, uint32_t entry, const struct simhca_rsp *rsp)
+{
+	int ret;
+
+	dma_map_read_lock(dev->hca.map);
+	ret = ring_write_entry(dev, &dev->rspq, (uint64_t)entry * sizeof(*rsp), rsp, sizeof(*rsp));
 	dma_map_read_unlock(dev->hca.map);
 	dev->irqs |= 1u << SIMHCA_CMD_VECTOR;
 	return ret;
@@ -203,9 +206,7 @@ bool cmd_poll(struct simhca_dev *dev)
 		uint32_t entry = dev->cmdq_ci & (size - 1);
 		struct simhca_rsp rsp = { .phase = !(dev->cmdq_ci & size) };
 
-		if (dma_map_read(dev->hca.map, &dev->cmdq_cur,
-				 dev->cmdq_base + (uint64_t)entry * sizeof(cmd), &cmd,
-				 sizeof(cmd))) {
+		if (cmd_fetch(dev, entry, &cmd)) {
 			dev_fatal(dev, "the command ring cannot be reached");
 			break;
 		}

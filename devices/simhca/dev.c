@@ -65,26 +65,37 @@ static void dev_reset(struct simhca_dev *dev)
 	dev->moderated = 0;
 	dev->hca.stats = (struct engine_stats) { 0 };
 	dev->cmdq_ci = 0;
-	dev->cmdq_cur = (struct dma_map_cursor) { 0 };
-	dev->rspq_cur = (struct dma_map_cursor) { 0 };
 	/* Doorbells and status page read as zero again, and take no memory. */
 	if (fallocate(dev->db_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
 		      SIMHCA_BAR_DB_SIZE))
 		memset(dev->db, 0, SIMHCA_BAR_DB_SIZE);
 }
 
+/* Returns false if there can be no ring at @base. */
+static bool dev_take_ring(struct simhca_ring *ring, uint64_t base, uint64_t length)
+{
+	uint64_t last;
+
+	if (base % SIMHCA_PAGE_SIZE || __builtin_add_overflow(base, length - 1, &last))
+		return false;
+	*ring = (struct simhca_ring) { 0 };
+	sgtab_init_one(&ring->sg, base, length);
+	return true;
+}
+
 static void dev_enable(struct simhca_dev *dev)
 {
+	uint32_t log_size = dev->reg_cmdq_log_size;
+
 	if (atomic_load(&dev->status))
 		return;
-	dev->cmdq_base = dev->reg_cmdq_base;
-	dev->rspq_base = dev->reg_rspq_base;
-	dev->cmdq_log_size = dev->reg_cmdq_log_size;
-	if (!dev->cmdq_log_size || dev->cmdq_log_size > SIMHCA_CMDQ_MAX_LOG ||
-	    dev->cmdq_base % SIMHCA_PAGE_SIZE || dev->rspq_base % SIMHCA_PAGE_SIZE) {
+	if (!log_size || log_size > SIMHCA_CMDQ_MAX_LOG ||
+	    !dev_take_ring(&dev->cmdq, dev->reg_cmdq_base, sizeof(struct simhca_cmd) << log_size) ||
+	    !dev_take_ring(&dev->rspq, dev->reg_rspq_base, sizeof(struct simhca_rsp) << log_size)) {
 		dev_fatal(dev, "enabled with an invalid command ring");
 		return;
 	}
+	dev->cmdq_log_size = log_size;
 	dev->cmdq_ci = 0;
 	__atomic_store_n(&dev_uar(dev, SIMHCA_KERNEL_UAR)->cmdq_pi, 0, __ATOMIC_RELAXED);
 	if (++dev->epoch == UINT32_MAX)

@@ -48,8 +48,7 @@ static struct simhca_dev *poller_dev(struct list_head *pos)
 	return list_entry(pos, struct simhca_dev, node);
 }
 
-/* One look at everything; true if there was something to do. */
-static bool poller_round(struct poller *poller, uint64_t now)
+bool poller_round(struct poller *poller, uint64_t now)
 {
 	struct list_head *pos;
 	bool found = false;

@@ -221,12 +221,10 @@ struct simhca_dev {
 	/* engine thread only from here */
 	bool bus_master;
 	uint32_t epoch;			/* runs so far; stays over resets */
-	uint64_t cmdq_base;
-	uint64_t rspq_base;
+	struct simhca_ring cmdq;
+	struct simhca_ring rspq;
 	uint32_t cmdq_log_size;
 	uint32_t cmdq_ci;
-	struct dma_map_cursor cmdq_cur;
-	struct dma_map_cursor rspq_cur;
 	uint32_t irqs;			/* vectors to be triggered */
 	bool events_blocked;		/* an EQ is full */
 	uint64_t events;
@@ -352,9 +350,7 @@ int ring_create(struct simhca_dev *dev, struct simhca_ring *ring, const struct s
 		uint64_t length);
 void ring_destroy(struct simhca_dev *dev, struct simhca_ring *ring);
 
-/*
- * [locked] Appends @num_segs segments at @addr, any DMA address. Returns as sgtab_add(), or -EFAULT.
- */
+/* [locked] Appends @num_segs segments at @addr, any DMA address. As sgtab_add(), or -EFAULT. */
 int ring_add_segs(struct simhca_dev *dev, uint64_t addr, uint32_t num_segs, struct sgtab *sg);
 
 /* [locked] Copy out of the ring, and into it; return 0 or -EFAULT. */

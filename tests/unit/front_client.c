@@ -38,16 +38,19 @@ static int transact_fds(struct guest *g, uint16_t command, const void *payload, 
 			void *reply, size_t reply_len, const int *fds, unsigned int num_fds)
 {
 	struct message m = {
-		.hdr = { .id = ++g->msg_id, .command = command, .size = sizeof(m.hdr) + len },
+		.hdr = { .command = command, .size = sizeof(m.hdr) + len },
 		.len = len,
 		.num_fds = num_fds,
 	};
 
 	memcpy(m.payload, payload, len);
 	memcpy(m.fds, fds, num_fds * sizeof(*fds));
+	pthread_mutex_lock(&g->lock);
+	m.hdr.id = ++g->msg_id;
 	send_message(g->sock, &m);
 	assert_true(receive_message(g->sock, &m));
 	assert_int_equal(m.hdr.id, g->msg_id);
+	pthread_mutex_unlock(&g->lock);
 	assert_int_equal(m.hdr.flags, VFU_F_TYPE_REPLY);
 	assert_true(m.len >= reply_len);
 	memcpy(reply, m.payload, reply_len);
@@ -172,7 +175,7 @@ static void guest_map_doorbells(struct guest *g)
 	close(fd);
 }
 
-static void guest_hook_irqs(struct guest *g)
+void guest_hook_irqs(struct guest *g)
 {
 	struct vfu_irq_set set = {
 		.argsz = sizeof(set),
@@ -180,18 +183,31 @@ static void guest_hook_irqs(struct guest *g)
 		.index = VFIO_PCI_MSIX_IRQ_INDEX,
 		.count = SIMHCA_NUM_VECTORS,
 	};
-	unsigned int i;
 
-	for (i = 0; i < SIMHCA_NUM_VECTORS; i++)
-		g->irq[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	transact_fds(g, VFU_DEVICE_SET_IRQS, &set, sizeof(set), &set, 0, g->irq,
 		     SIMHCA_NUM_VECTORS);
 }
 
+void guest_unhook_irqs(struct guest *g)
+{
+	struct vfu_irq_set set = {
+		.argsz = sizeof(set),
+		.flags = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER,
+		.index = VFIO_PCI_MSIX_IRQ_INDEX,
+	};
+
+	transact_plain(g, VFU_DEVICE_SET_IRQS, &set, sizeof(set), &set, 0);
+}
+
 void guest_init(struct guest *g, int sock)
 {
+	unsigned int i;
+
 	memset(g, 0, sizeof(*g));
+	pthread_mutex_init(&g->lock, NULL);
 	g->sock = sock;
+	for (i = 0; i < SIMHCA_NUM_VECTORS; i++)
+		g->irq[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	g->ram_fd = memfd_create("guest", MFD_CLOEXEC);
 	assert_true(g->ram_fd >= 0);
 	assert_int_equal(ftruncate(g->ram_fd, GUEST_RAM_SIZE), 0);
@@ -210,6 +226,7 @@ void guest_fini(struct guest *g)
 	unsigned int i;
 
 	close(g->sock);
+	pthread_mutex_destroy(&g->lock);
 	for (i = 0; i < SIMHCA_NUM_VECTORS; i++)
 		close(g->irq[i]);
 	munmap(g->db, SIMHCA_BAR_DB_SIZE);

@@ -6,6 +6,7 @@
 #ifndef FRONT_CLIENT_H
 #define FRONT_CLIENT_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -18,6 +19,7 @@
 #define GUEST_EQ_LOG		4
 
 struct guest {
+	pthread_mutex_t lock;		/* protects these two: one message at a time */
 	int sock;
 	uint16_t msg_id;
 	int ram_fd;
@@ -105,6 +107,8 @@ uint32_t guest_config_read(struct guest *g, uint32_t reg);
 void guest_device_reset(struct guest *g);
 void guest_dma_map(struct guest *g, uint64_t iova, uint64_t size, int fd, uint64_t offset);
 void guest_dma_unmap(struct guest *g, uint64_t iova, uint64_t size);
+void guest_hook_irqs(struct guest *g);
+void guest_unhook_irqs(struct guest *g);
 
 /* ---- memory ---- */
 

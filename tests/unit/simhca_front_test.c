@@ -46,10 +46,12 @@ static void test_registers(void **state)
 }
 
 /* Enables the device with rings at these addresses. */
-static void enable(struct guest *g, uint32_t cmdq, uint32_t rspq, uint32_t log_size)
+static void enable(struct guest *g, uint64_t cmdq, uint64_t rspq, uint32_t log_size)
 {
 	guest_reg_write(g, SIMHCA_REG_CMDQ_BASE, cmdq);
+	guest_reg_write(g, SIMHCA_REG_CMDQ_BASE + 4, cmdq >> 32);
 	guest_reg_write(g, SIMHCA_REG_RSPQ_BASE, rspq);
+	guest_reg_write(g, SIMHCA_REG_RSPQ_BASE + 4, rspq >> 32);
 	guest_reg_write(g, SIMHCA_REG_CMDQ_LOG_SIZE, log_size);
 	guest_reg_write(g, SIMHCA_REG_CTRL, SIMHCA_CTRL_ENABLE);
 }
@@ -59,8 +61,14 @@ static void test_enable_errors(void **state)
 	struct front *t = *state;
 	struct guest *g = &t->g[0];
 	static const struct {
-		uint32_t base, log_size;
-	} bad[] = { { 0x1000, 0 }, { 0x1000, SIMHCA_CMDQ_MAX_LOG + 1 }, { 0x1008, 4 } };
+		uint64_t base;
+		uint32_t log_size;
+	} bad[] = {
+		{ 0x1000, 0 },
+		{ 0x1000, SIMHCA_CMDQ_MAX_LOG + 1 },
+		{ 0x1008, 4 },
+		{ UINT64_MAX - 0xfff, 6 },	/* would pass the end */
+	};
 	size_t i;
 
 	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {

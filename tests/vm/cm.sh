@@ -51,3 +51,9 @@ timeout 60 mckey -m 239.1.2.3 -b "$HCA_IP" -s >/tmp/client 2>&1 || fail "mckey -
 timeout 60 tail --pid="$receiver" -f /dev/null || fail "mckey has not got all messages: $(cat /tmp/server)"
 wait "$receiver" || fail "mckey: $(cat /tmp/server)"
 echo "ok: mckey"
+
+# What all this came to
+statistic=$(rdma statistic show link "$HCA/1")
+[[ $statistic =~ tx_wrs\ ([0-9]+) ]] || fail "rdma statistic: $statistic"
+((BASH_REMATCH[1] >= 5000)) || fail "rdma statistic: ${BASH_REMATCH[1]} work requests"
+echo "ok: rdma statistic, ${BASH_REMATCH[1]} work requests"

@@ -1,6 +1,6 @@
 #!/bin/bash
-# harness.sh OUT SIMHCAD: ./run guest passes status and output on, and ends with an error of its own, not in a hang,
-# when a guest panics, a device process dies, or the time is up.
+# harness.sh OUT SIMHCAD: ./run guest, and ./run guests, pass status and output on, and end with an error of their own,
+# not in a hang, when a guest panics, a device process dies, or the time is up.
 set -euo pipefail
 
 run=$(cd "$(dirname "$0")/../.." && pwd)/run
@@ -14,11 +14,12 @@ fail() {
 	exit 1
 }
 
-# expect STATUS WHAT GUEST-ARGS...: output goes to $out/stdout and $out/stderr.
+# expect STATUS WHAT ARGS...: of ./run guest, or of what $kind says; output goes to $out/stdout and $out/stderr.
+kind=guest
 expect() {
 	local want=$1 what=$2 got=0
 	shift 2
-	"$run" guest --debug --out "$out/guest" "$@" >"$out/stdout" 2>"$out/stderr" </dev/null || got=$?
+	"$run" "$kind" --debug --out "$out/$kind" "$@" >"$out/stdout" 2>"$out/stderr" </dev/null || got=$?
 	((got == want)) || fail "$what: status $got, not $want; $(tail -n 3 "$out/stderr")"
 	echo "ok: $what: status $got"
 }
@@ -45,6 +46,12 @@ expect 121 "device process that dies" --simhcad "$out/dying" -- sleep 600
 
 expect 122 "bad line in the log" --check-log --hcas 0 -- sh -c 'echo "BUG: a test" >/dev/kmsg'
 expect 0 "good log" --check-log --hcas 0 -- true
+
+kind=guests
+expect 5 "status and output of two" --hcas 0 -- echo one -- sh -c 'echo two; exit 5'
+[[ $(sort "$out/stdout") == $'a: one\nb: two' ]] || fail "standard output of two is: $(<"$out/stdout")"
+expect 122 "bad line in the log of one of two" --check-log --hcas 0 -- sh -c 'echo "BUG: a test" >/dev/kmsg' -- true
+kind=guest
 
 "$run" guest --debug --out "$out/guest" --hcas 0 --timeout 60 -- sh -c 'touch /out/up; sleep 20' &>/dev/null &
 until [[ -e $out/guest/up ]] || ! kill -0 $! 2>/dev/null; do sleep 0.1; done

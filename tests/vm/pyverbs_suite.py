@@ -30,6 +30,8 @@ import unittest
 SUITE = pathlib.Path("/usr/share/doc/rdma-core/tests")
 HERE = pathlib.Path("/tmp/pyverbs")
 SKIPS = pathlib.Path(__file__).with_suffix(".skips")
+# How often it is started, without a test that begins, before it counts as one that does not start
+STARTS = 3
 # Of one test. The slowest, without KVM, take some seconds.
 TIMEOUT_S = 120
 # For tests of memory in huge pages
@@ -193,6 +195,7 @@ def run_suite(device, memory, modules):
     results = pathlib.Path(f"/tmp/pyverbs-{device}-{memory}.json")
     results.write_text("")
     args = [sys.executable, __file__, "child", device, memory, str(results), *modules]
+    stuck = 0
     while True:
         before = len(read_results(results))
         started = time.monotonic()
@@ -207,7 +210,9 @@ def run_suite(device, memory, modules):
             break
         print(f"# the process of the tests ended with {process.returncode} after "
               f"{time.monotonic() - started:.0f} s: {stderr[-2000:]}", flush=True)
-        if len(read_results(results)) == before:
+        # On a busy host, without KVM, one import of pyverbs in a thousand has failed in Python itself.
+        stuck = stuck + 1 if len(read_results(results)) == before else 0
+        if stuck == STARTS:
             sys.exit("FAIL: the suite does not start")
     regions = sum(json.loads(line).get("regions", 0) for line in results.read_text().splitlines())
     return read_results(results), regions

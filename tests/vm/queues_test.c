@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
  * Queues of simhca: shared receive queues, completion queues that are resized, moderated, timestamped
- * or overrun, work requests by ibv_wr_*, a drained send queue, and what can be asked about them all.
+ * or overrun, work requests by ibv_wr_*, a drained send queue, what can be asked about them all, and
+ * what they and the port tell unasked.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -1040,6 +1041,26 @@ TEST_F(queues, query_qp_tells_what_was_set)
 	ASSERT_EQ(0, memcmp(&gid, &attr.ah_attr.grh.dgid, sizeof(gid)));
 }
 
+/* The path, too, which a drained QP may change (but for the hop limit, which is the route's) */
+TEST_F(queues, query_qp_tells_the_path)
+{
+	struct ibv_qp *qp = self->pair.qp[0];
+	struct ibv_qp_attr attr, path = { 0 };
+	struct ibv_qp_init_attr init;
+
+	ASSERT_EQ(0, ibv_query_qp(qp, &path, IBV_QP_AV, &init));
+	path.ah_attr.sl = 3;
+	path.ah_attr.grh.flow_label = 0x12345;
+	path.ah_attr.grh.traffic_class = 0x26;
+	ASSERT_EQ(0, set_state(qp, IBV_QPS_SQD));
+	ASSERT_EQ(0, ibv_modify_qp(qp, &path, IBV_QP_AV));
+	ASSERT_EQ(0, ibv_query_qp(qp, &attr, IBV_QP_AV, &init));
+	ASSERT_EQ(0, memcmp(&path.ah_attr, &attr.ah_attr, sizeof(attr.ah_attr)));
+	ASSERT_EQ(0, set_state(qp, IBV_QPS_RTS));
+	ASSERT_EQ(0, post_write(&self->pair, 1, self->mr));
+	EXPECT_WC(self->pair.cq, 1, IBV_WC_SUCCESS);
+}
+
 /* What the device says it can do it does, and not more. */
 TEST_F(queues, query_device)
 {
@@ -1108,6 +1129,74 @@ TEST_F(queues, query_port)
 		v2 |= one.gid_type == IBV_GID_TYPE_ROCE_V2;
 	}
 	EXPECT_TRUE(v2);
+}
+
+/* ---- events of the port, and of a QP that refuses ---- */
+
+static bool port_event(struct ibv_context *ctx, enum ibv_event_type type)
+{
+	struct pollfd pfd = { .fd = ctx->async_fd, .events = POLLIN };
+	struct ibv_async_event event;
+
+	while (poll(&pfd, 1, WAIT_MS) == 1 && !ibv_get_async_event(ctx, &event)) {
+		ibv_ack_async_event(&event);
+		if (event.event_type == type)
+			return event.element.port_num == 1;
+	}
+	return false;
+}
+
+static enum ibv_port_state port_state(struct ibv_context *ctx)
+{
+	struct ibv_port_attr attr;
+
+	return ibv_query_port(ctx, 1, &attr) ? IBV_PORT_NOP : attr.state;
+}
+
+TEST_F_TIMEOUT(queues, port_down_and_up, 120)
+{
+	struct ibv_context *ctx = self->pair.ctx;
+	char cmd[64], ndev[32] = "";
+	union ibv_gid gid;
+	FILE *f;
+
+	snprintf(cmd, sizeof(cmd), "/sys/class/infiniband/%s/ports/1/gid_attrs/ndevs/0",
+		 ibv_get_device_name(ctx->device));
+	f = fopen(cmd, "r");
+	ASSERT_NE(NULL, f);
+	ASSERT_EQ(1, fscanf(f, "%31s", ndev));
+	fclose(f);
+
+	for (int up = 0; up < 2; up++) {
+		snprintf(cmd, sizeof(cmd), "ip link set dev %s %s", ndev, up ? "up" : "down");
+		ASSERT_EQ(0, system(cmd));
+		ASSERT_TRUE(port_event(ctx, up ? IBV_EVENT_PORT_ACTIVE : IBV_EVENT_PORT_ERR));
+		ASSERT_EQ(up ? IBV_PORT_ACTIVE : IBV_PORT_DOWN, port_state(ctx));
+	}
+	ASSERT_EQ(0, rc_gid(ctx, &gid));
+	ASSERT_EQ(0, rc_pair_connect(&self->pair));
+	ASSERT_EQ(0, post_write(&self->pair, 1, self->mr));
+	EXPECT_WC(self->pair.cq, 1, IBV_WC_SUCCESS);
+}
+
+TEST_F_TIMEOUT(queues, who_refuses_is_told, 120)
+{
+	struct rc_pair *pair = &self->pair;
+	struct ibv_sge sge = { (uintptr_t)self->buf, 8, self->mr->lkey };
+	struct ibv_send_wr unaligned = {
+		.wr_id = 1, .sg_list = &sge, .num_sge = 1, .opcode = IBV_WR_ATOMIC_FETCH_AND_ADD,
+		.wr.atomic = { .remote_addr = (uintptr_t)self->buf + 4, .rkey = self->mr->rkey },
+	}, *bad;
+
+	ASSERT_EQ(IBV_WC_REM_ACCESS_ERR,
+		  rc_pair_rdma(pair, IBV_WR_RDMA_WRITE, self->buf, self->mr->lkey, 8, self->buf,
+			       self->mr->rkey ^ 0xff));
+	EXPECT_EVENT(IBV_EVENT_QP_ACCESS_ERR, qp, pair->qp[1]);
+	ASSERT_EQ(0, rc_pair_connect(pair));
+	ASSERT_EQ(0, ibv_post_send(pair->qp[0], &unaligned, &bad));
+	EXPECT_WC(pair->cq, 1, IBV_WC_REM_INV_REQ_ERR);
+	EXPECT_EVENT(IBV_EVENT_QP_REQ_ERR, qp, pair->qp[1]);
+	EXPECT_NO_EVENT();
 }
 
 /* ---- counters ---- */

@@ -915,7 +915,7 @@ enum simhca_wc_status {			/* numbered as enum ibv_wc_status */
 #define SIMHCA_CQE_RECV			(1u << 0)	/* of a receive queue */
 #define SIMHCA_CQE_IMM			(1u << 1)	/* @imm_data is valid */
 #define SIMHCA_CQE_INV			(1u << 2)	/* @inv_rkey is valid */
-#define SIMHCA_CQE_GRH			(1u << 3)	/* a datagram: @src instead of @vendor_err */
+#define SIMHCA_CQE_GRH			(1u << 3)	/* a datagram: @src, no @vendor_err */
 #define SIMHCA_CQE_SL_SHIFT		24
 
 /**

@@ -371,16 +371,16 @@ int simhca_destroy_qp(struct ib_qp *ibqp, struct ib_udata *udata)
  * simhca_qps_stop - end what the QPs of processes do
  * @dev: the device; it will be unregistered
  *
- * Who goes away leaves the other end without an answer. Without this it would depend on the order in
- * which ib_core destroys objects: a QP whose memory is gone already refuses instead. QPs of kernel
- * users go on, their users may have something left to say.
+ * Who goes away leaves the other end without an answer. Without this it would depend on the order
+ * in which ib_core destroys objects: a QP whose memory is gone already refuses instead. QPs of
+ * kernel users go on, their users may have something left to say.
  */
 void simhca_qps_stop(struct simhca_dev *dev)
 {
 	unsigned long qpn;
 	void *qp;
 
-	/* Only the number is used: the QP may be destroyed at any time, and the device says so then */
+	/* Only the number is used: the QP may be destroyed meanwhile, and the device says so then */
 	xa_for_each_marked(&dev->qps, qpn, qp, SIMHCA_QP_OF_PROCESS) {
 		struct simhca_cmd cmd = {
 			.opcode = cpu_to_le16(SIMHCA_CMD_MODIFY_QP),
