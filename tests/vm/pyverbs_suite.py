@@ -210,7 +210,7 @@ def run_suite(device, memory, modules):
             break
         print(f"# the process of the tests ended with {process.returncode} after "
               f"{time.monotonic() - started:.0f} s: {stderr[-2000:]}", flush=True)
-        # On a busy host, without KVM, one import of pyverbs in a thousand has failed in Python itself.
+        # On a busy host, without KVM, an import of pyverbs has failed in Python itself (KeyError: __pyx_vtable__).
         stuck = stuck + 1 if len(read_results(results)) == before else 0
         if stuck == STARTS:
             sys.exit("FAIL: the suite does not start")

@@ -380,7 +380,7 @@ void simhca_qps_stop(struct simhca_dev *dev)
 	unsigned long qpn;
 	void *qp;
 
-	/* Only the number is used: the QP may be destroyed meanwhile, and the device says so then */
+	/* Only the number is used: the QP may go meanwhile, and the device says so then */
 	xa_for_each_marked(&dev->qps, qpn, qp, SIMHCA_QP_OF_PROCESS) {
 		struct simhca_cmd cmd = {
 			.opcode = cpu_to_le16(SIMHCA_CMD_MODIFY_QP),
