@@ -12,19 +12,16 @@ Writes register.json, register.txt and register.svg to build/bench.
 import argparse
 import bisect
 import collections
-import contextlib
-import io
-import json
 import os
 import shutil
 import statistics
 import subprocess
 import sys
-import textwrap
 import time
 
 sys.dont_write_bytecode = True
 import plot  # noqa: E402
+from report import bytes_name, finish, goal, print_lines, say  # noqa: E402
 
 REPO = "/src"
 OUT = REPO + "/build/bench"
@@ -55,17 +52,6 @@ NAMES = {"ordinary": "ordinary memory, 4 KiB pages", "huge": "ordinary memory, h
 # Of a long series: MRs around these places
 PLACES = (1, 2, 10, 100, 1000, 10000)
 WINDOW = 100
-
-
-def bytes_name(value):
-    for shift, unit in ((30, "G"), (20, "M"), (10, "K")):
-        if value >= 1 << shift:
-            return f"{value >> shift}{unit}"
-    return str(value)
-
-
-def say(message):
-    print(message, file=sys.stderr, flush=True)
 
 
 # ---- the guest --------------------------------------------------------------------------------------------------
@@ -239,9 +225,7 @@ FIRST_DEARER = (
 FIRST_DEARER_MOST = 1.8
 
 
-def goals(rows):
-    """Name, value, limit, whether that is the least allowed and not the most, and what is known to stand against it,
-    up to which value."""
+def goals_of(rows):
     def size(kind, length, mr, guest):
         return rows.cost(series="size", kind=kind, bytes=length, mr=mr, guest=guest)
 
@@ -252,31 +236,24 @@ def goals(rows):
         return (rows.cost(series="number", kind=kind, mr=MRS, guest=guest) /
                 rows.cost(series="number", kind=kind, mr=2, guest=guest))
 
-    yield ("ordinary memory, 4 KiB: to the feature switched off",
-           size("ordinary", 4 * KIB, 1, "plain") / size("ordinary", 4 * KIB, 1, "off"), 1.01, False, None)
+    yield goal("ordinary memory, 4 KiB: to the feature switched off",
+               size("ordinary", 4 * KIB, 1, "plain") / size("ordinary", 4 * KIB, 1, "off"), 1.01)
     for kind in ("bar", "device"):
         for mr, which in ((1, "1st MR"), (2, "later MRs")):
-            yield f"{NAMES[kind]}, {which}: 1 GiB to 2 MiB", flat(kind, mr, "plain"), 1.2, False, None
-        yield f"{NAMES[kind]}, later MRs: 1 GiB to 2 MiB, IOMMU", flat(kind, 2, "iommu"), 1.2, False, None
+            yield goal(f"{NAMES[kind]}, {which}: 1 GiB to 2 MiB", flat(kind, mr, "plain"), 1.2)
+        yield goal(f"{NAMES[kind]}, later MRs: 1 GiB to 2 MiB, IOMMU", flat(kind, 2, "iommu"), 1.2)
     for kind in ("bar", "device"):
         for guest, which in (("plain", ""), ("iommu", ", IOMMU")):
-            yield f"{NAMES[kind]}: the {MRS:,}th MR to the 2nd{which}", number(kind, guest), 1.05, False, None
+            yield goal(f"{NAMES[kind]}: the {MRS:,}th MR to the 2nd{which}", number(kind, guest), 1.05)
     for guest, which in (("plain", ""), ("iommu", ", IOMMU")):
-        yield (f"{NAMES['device']}, 1st MR: to {NAMES['dma-buf']}, at worst{which}",
-               against_dmabuf(rows, guest, 1), 1.0, False, (FIRST_DEARER, FIRST_DEARER_MOST))
-        yield (f"{NAMES['device']}, later MRs: to {NAMES['dma-buf']}, at worst{which}",
-               against_dmabuf(rows, guest, 2), 1.0, False, None)
+        yield goal(f"{NAMES['device']}, 1st MR: to {NAMES['dma-buf']}, at worst{which}",
+                   against_dmabuf(rows, guest, 1), 1.0, known=(FIRST_DEARER, FIRST_DEARER_MOST))
+        yield goal(f"{NAMES['device']}, later MRs: to {NAMES['dma-buf']}, at worst{which}",
+                   against_dmabuf(rows, guest, 2), 1.0)
     for mr, which in ((1, "1st MR"), (2, "later MRs")):
         dearest = max(size(kind, GIB, mr, "plain") for kind in ("bar", "device"))
-        yield (f"1 GiB of ordinary memory in 4 KiB pages: to device memory, {which}",
-               size("ordinary", GIB, 1, "plain") / dearest, 100, True, None)
-
-
-def judge(rows):
-    return [{"goal": name, "value": round(value, 4), "limit": limit, "at": "least" if least else "most",
-             "met": value >= limit if least else value <= limit,
-             "known": known[0] if known and value <= known[1] else None}
-            for name, value, limit, least, known in goals(rows)]
+        yield goal(f"1 GiB of ordinary memory in 4 KiB pages: to device memory, {which}",
+                   size("ordinary", GIB, 1, "plain") / dearest, 100, least=True)
 
 
 # ---- table and plot ---------------------------------------------------------------------------------------------
@@ -289,15 +266,6 @@ def columns(kinds):
         else:
             yield f"{kind}, 1st", kind, 1
             yield f"{kind}, later", kind, 2
-
-
-def print_lines(lines):
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    for n, line in enumerate(lines):
-        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths)))
-        if n == 0:
-            print("  ".join("-" * width for width in widths))
-    print()
 
 
 def cell(rows):
@@ -318,7 +286,7 @@ def print_series(rows, guest, series, key, name, kinds):
     print_lines(lines)
 
 
-def print_tables(rows, verdicts):
+def print_tables(rows):
     for guest, words in WHERE.items():
         print(f"Instructions to register and release, {words}; then the time of the whole calls\n")
         print_series(rows, guest, "size", "bytes", bytes_name, NAMES)
@@ -333,11 +301,6 @@ def print_tables(rows, verdicts):
         print(f"{kind + ':':10} {name}")
     print(f"{'-:':10} not measured, the guest has no more memory; with an IOMMU, QEMU tells the HCA of each page by itself")
     print()
-    width = max(len(v["goal"]) for v in verdicts)
-    for v in verdicts:
-        print(f"{v['goal']:{width}}  {v['value']:>10,.3f}  at {v['at']} {v['limit']:<5}  {'ok' if v['met'] else 'MISSED'}")
-    for known in dict.fromkeys(v["known"] for v in verdicts if v["known"] and not v["met"]):
-        print("\n" + textwrap.fill("Missed: " + known + ".", 120))
 
 
 def lines_of(rows, guest, series, key, kinds):
@@ -355,7 +318,7 @@ def draw(rows, path):
     for guest in ("plain", "iommu"):
         words = WHERE[guest]
         panels.append([
-            plot.Panel(f"Size, {words}", "bytes", "instructions, register and release",
+            plot.Panel(f"Size, {words}", "bytes", "instructions",
                        lines_of(rows, guest, "size", "bytes", NAMES), plot.BINARY, first),
             plot.Panel(f"MRs at a time on one buffer, {words}", "the MR", "instructions",
                        lines_of(rows, guest, "number", "mr", ("ordinary", "bar", "device", "dma-buf"))),
@@ -397,19 +360,10 @@ def main():
     for guest, (options, reg_cost) in GUESTS.items():
         say(f"== bench register: {WHERE[guest]}")
         rows += rows_of(guest, read_mrs(*run_guest(guest, options, reg_cost)))
-    verdicts = judge(rows)
-
-    result = json.dumps({"rows": rows, "goals": verdicts}, indent=1)
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text):
-        print_tables(rows, verdicts)
     draw(rows, OUT + "/register.svg")
-    for name, content in (("register.json", result + "\n"), ("register.txt", text.getvalue())):
-        with open(f"{OUT}/{name}", "w") as f:
-            f.write(content)
-    print(result if args.json else text.getvalue())
+    status = finish(OUT + "/register", {"rows": rows}, list(goals_of(rows)), lambda: print_tables(rows), args.json)
     say(f"   bench register: {time.monotonic() - start:.0f} s")
-    return 0 if all(v["met"] or v["known"] for v in verdicts) else 1
+    return status
 
 
 if __name__ == "__main__":

@@ -6,17 +6,15 @@ Debian's. A ratio below its goal is only told, as the machine may be busy.
 """
 
 import argparse
-import ctypes
-import fcntl
 import json
 import mmap
-import os
 import statistics
-import subprocess
 import sys
 import time
 
+import guest_link
 from demo_common import POISON, SIZES
+from report import say
 
 REPO = "/src"
 OUT = REPO + "/build/demo"
@@ -25,10 +23,6 @@ ROWS = ("host", "device", "device, feature off", "device, rxe", "host, rxe")
 EXPECTED = {"host": None, "device": None, "device, feature off": "EFAULT", "device, rxe": "EOPNOTSUPP",
             "host, rxe": None}
 GOAL_HOST, GOAL_RXE = 0.9, 50
-
-
-def say(message):
-    print(message, file=sys.stderr, flush=True)
 
 
 class Memory:
@@ -63,33 +57,8 @@ def answer(request):
         return alike(f.read(request["size"]), f.read(request["size"]))
 
 
-def serve():
-    if not os.path.exists(OUT + "/ask"):
-        return
-    with open(OUT + "/ask") as f:
-        request = json.load(f)
-    os.unlink(OUT + "/ask")
-    with open(OUT + "/answer.new", "w") as f:
-        json.dump(answer(request), f)
-    os.rename(OUT + "/answer.new", OUT + "/answer")
-
-
 def guest(options, what):
-    """Run demo_guest.py in a guest, and do on the host what it asks for; what it printed."""
-    with open(OUT + "/results", "w+") as results:
-        process = subprocess.Popen([REPO + "/scripts/guest.py", "--out", OUT, "--timeout", "800", *options, "--",
-                                    "/src/scripts/demo_guest.py", what], stdout=results)
-        try:
-            while process.poll() is None:
-                serve()
-                time.sleep(0.01)
-        finally:
-            process.terminate()
-            process.wait()
-        if process.returncode:
-            sys.exit(f"demo: the guest ended with status {process.returncode}")
-        results.seek(0)
-        return [json.loads(line) for line in results]
+    return guest_link.run(OUT, ["--timeout", "800", *options], ["/src/scripts/demo_guest.py", what], answer)
 
 
 def collect(lines):
@@ -157,27 +126,6 @@ def judge(rows, runs, dpkg):
     return wrong
 
 
-def only_small_pages():
-    """Both kinds of memory are shared memory of the host, but whether it may be in huge pages is set for each by itself.
-    This forbids it to QEMU, the device process and this one, whose page faults make all of it."""
-    pr_set_thp_disable = 41
-    if ctypes.CDLL(None).prctl(pr_set_thp_disable, 1, 0, 0, 0):
-        sys.exit("demo: prctl(PR_SET_THP_DISABLE) fails")
-
-
-def clean_folder():
-    """OUT, without what the last demo left, and not while a guest runs in it."""
-    os.makedirs(OUT + "/.guest", exist_ok=True)
-    with open(OUT + "/.guest/lock", "w") as lock:  # scripts/guest.py has the same
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            sys.exit("demo: another guest runs in build/demo")
-        for entry in os.scandir(OUT):
-            if entry.name != ".guest":
-                os.unlink(entry)
-
-
 def main():
     parser = argparse.ArgumentParser(prog="./run demo", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -185,8 +133,8 @@ def main():
     args = parser.parse_args()
 
     start = time.monotonic()
-    clean_folder()
-    only_small_pages()
+    guest_link.clean(OUT)
+    guest_link.only_small_pages()
     say("== demo: a guest with the feature off")
     lines = guest(["--no-p2p"], "reg")
     say("== demo: measuring, about a minute")

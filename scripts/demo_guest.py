@@ -7,14 +7,14 @@ demo_guest.py all             everything
 
 import json
 import os
-import re
 import subprocess
 import sys
-import time
 
+import perftest
 from demo_common import POISON, SIZES
+from guest_link import ask, emit
 
-HCA, HCA_IP, VRAM = os.environ["HCA"], os.environ["HCA_IP"], os.environ["VRAM_RESOURCE"]
+HCA, VRAM = os.environ["HCA"], os.environ["VRAM_RESOURCE"]
 REGMR = "/src/build/cmake-release/bin/regmr"
 MIB = 1 << 20
 # Where client and server have their buffers: in disjoint ranges of the same memory.
@@ -25,54 +25,16 @@ RXE_ROUNDS = 2
 ITERATIONS = {HCA: dict(zip(SIZES, (150000, 10000))), "rxe0": dict(zip(SIZES, (100, 10)))}
 
 
-def emit(**result):
-    print(json.dumps(result), flush=True)
-
-
-def ask(**request):
-    """Let the host do something with the device memory; its answer."""
-    with open("/out/ask.new", "w") as f:
-        json.dump(request, f)
-    os.rename("/out/ask.new", "/out/ask")
-    while not os.path.exists("/out/answer"):
-        time.sleep(0.02)
-    with open("/out/answer") as f:
-        answer = json.load(f)
-    os.unlink("/out/answer")
-    return answer
-
-
 def register(memory, device, path):
     out = subprocess.run([REGMR, device, path, str(CLIENT_AT), str(EACH)], check=True, capture_output=True, text=True)
     emit(memory=memory, reg_mr=json.loads(out.stdout))
 
 
-def perftest(tool, device, path, size):
-    """One run of Debian's TOOL, both ends in the file PATH; MiB/s, or the reason why not."""
-    common = [tool, "-d", device, "-s", str(size), "-n", str(ITERATIONS[device][size]), "-F", f"--mmap={path}"]
-    if device == "rxe0":
-        common += ["-t", "8"]
-    server = subprocess.Popen(common + [f"--mmap-offset={SERVER_AT}"], stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True)
-    deadline = time.monotonic() + 30
-    while not listening(18515) and server.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    client = subprocess.run(common + [f"--mmap-offset={CLIENT_AT}", HCA_IP], stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, text=True, timeout=60)
-    output, _ = server.communicate(timeout=20)
-    if client.returncode or server.returncode:
-        raise RuntimeError(f"{' '.join(common)}\nclient: {client.stdout}\nserver: {output}")
-    # Columns: bytes, iterations, peak, average, message rate
-    match = re.search(rf"^ {size} +\d+ +[\d.]+ +([\d.]+)", client.stdout, re.M)
-    return float(match[1])
-
-
-def listening(port):
-    for name in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with open(name) as f:
-            if any(line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A" for line in list(f)[1:]):
-                return True
-    return False
+def bandwidth(tool, device, path, size):
+    """One run of Debian's TOOL, both ends in the file PATH; MiB/s."""
+    line, = perftest.run(tool, device, perftest.End(path, CLIENT_AT), perftest.End(path, SERVER_AT),
+                         "-s", size, "-n", ITERATIONS[device][size])
+    return line[perftest.BW_AVERAGE]
 
 
 def poison(memory, size):
@@ -107,7 +69,7 @@ def measure(rows):
                     if turn >= rounds:
                         continue
                     poison(memory, size)
-                    runs.setdefault((memory, tool, size), []).append(perftest(tool, device, path, size))
+                    runs.setdefault((memory, tool, size), []).append(bandwidth(tool, device, path, size))
                     good[memory] = verified(memory, size) and good.get(memory, True)
     for (memory, tool, size), values in runs.items():
         emit(memory=memory, bw=tool[3:], size=size, runs=values)

@@ -1,0 +1,46 @@
+"""Debian's perftest between two processes of a guest, each with its buffer in a file that is mapped."""
+
+import os
+import re
+import subprocess
+import time
+
+PORT = 18515  # perftest's
+
+
+class End:
+    """A buffer: at offset AT of the file PATH."""
+
+    def __init__(self, path, at):
+        self.options = [f"--mmap={path}", f"--mmap-offset={at}"]
+
+
+def run(tool, device, client, server, *options, timeout=300):
+    """One run of TOOL. Lines of the client's table: lists of numbers, the first one is the size."""
+    common = [tool, "-d", device, "-F", *map(str, options)]
+    if device.startswith("rxe"):
+        common += ["-t", "8"] if tool.endswith("_bw") else []
+    process = subprocess.Popen(common + server.options, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 30
+    while not _listening(PORT) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    done = subprocess.run(common + client.options + [os.environ["HCA_IP"]], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, timeout=timeout, check=False)
+    output, _ = process.communicate(timeout=60)
+    if done.returncode or process.returncode:
+        raise RuntimeError(f"{' '.join(common)}\nclient: {done.stdout}\nserver: {output}")
+    return [[float(word) for word in line.split()] for line in done.stdout.splitlines()
+            if re.fullmatch(r" \d+\s[\d.\s]+", line)]
+
+
+# Columns of those lines
+BW_AVERAGE, BW_RATE = 3, 4  # MiB/s, messages/us
+LAT_TYPICAL = 4  # us
+
+
+def _listening(port):
+    for name in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with open(name) as f:
+            if any(line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "0A" for line in list(f)[1:]):
+                return True
+    return False
