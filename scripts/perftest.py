@@ -27,10 +27,11 @@ def run(tool, device, client, server, *options, timeout=300):
     done = subprocess.run(common + client.options + [os.environ["HCA_IP"]], stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, timeout=timeout, check=False)
     output, _ = process.communicate(timeout=60)
-    if done.returncode or process.returncode:
+    lines = [[float(word) for word in line.split()] for line in done.stdout.splitlines()
+             if re.match(r" *\d+\s+\d+\s+[\d.]+\s", line)]
+    if done.returncode or process.returncode or not lines:
         raise RuntimeError(f"{' '.join(common)}\nclient: {done.stdout}\nserver: {output}")
-    return [[float(word) for word in line.split()] for line in done.stdout.splitlines()
-            if re.fullmatch(r" \d+\s[\d.\s]+", line)]
+    return lines
 
 
 # Columns of those lines

@@ -466,7 +466,7 @@ uint16_t guest_create_qp_type(struct guest *g, struct guest_qp *qp, uint32_t qpn
 	*qp = (struct guest_qp) {
 		.g = g,
 		.qpn = qpn,
-		.uar = SIMHCA_FIRST_USER_UAR,
+		.uar = SIMHCA_FIRST_USER_UAR + qpn / SIMHCA_UAR_QP_SLOTS,
 		.slot = qpn % SIMHCA_UAR_QP_SLOTS,
 		.sq = guest_alloc(g, sq_len, SIMHCA_PAGE_SIZE),
 		.rq = guest_alloc(g, rq_len, SIMHCA_PAGE_SIZE),
@@ -661,7 +661,7 @@ void guest_arm(struct guest_cq *cq, bool solicited)
 
 /* ---- the process ---- */
 
-int front_setup_keys(void **state, uint32_t max_mr)
+int front_setup_with(void **state, unsigned int naps, uint32_t max_mr)
 {
 	static const uint8_t mac[6] = { 0x52, 0x54, 0x00, 0xc0, 0x00, 0x07 };
 	struct front *t = calloc(1, sizeof(*t));
@@ -669,7 +669,7 @@ int front_setup_keys(void **state, uint32_t max_mr)
 	int sv[2];
 
 	assert_non_null(t);
-	t->poller = poller_create(20, 0);
+	t->poller = poller_create(POLLER_SPIN_US, naps);
 	assert_non_null(t->poller);
 	for (i = 0; i < FRONT_GUESTS; i++) {
 		t->dev[i] = simhca_dev_create(t->poller, i ? "b" : "a", mac, NULL);
@@ -688,7 +688,7 @@ int front_setup_keys(void **state, uint32_t max_mr)
 
 int front_setup(void **state)
 {
-	return front_setup_keys(state, SIMHCA_MAX_MRS - 1);
+	return front_setup_with(state, 0, SIMHCA_MAX_MRS - 1);
 }
 
 int front_teardown(void **state)

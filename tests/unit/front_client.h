@@ -85,8 +85,8 @@ struct front {
 			 SIMHCA_ACCESS_REMOTE_READ | SIMHCA_ACCESS_REMOTE_ATOMIC)
 
 int front_setup(void **state);
-/* Where each HCA has @max_mr keys. */
-int front_setup_keys(void **state, uint32_t max_mr);
+/* With a poller that takes so many naps (none above: it soon sleeps), and so many keys of each HCA. */
+int front_setup_with(void **state, unsigned int naps, uint32_t max_mr);
 int front_teardown(void **state);
 
 /* Guests enabled, with EQs, MR, CQ 5 and QP 10 or 11, connected to each other. */

@@ -302,7 +302,7 @@ static void test_no_late_byte(void **state)
 
 static int setup_few_keys(void **state)
 {
-	front_setup_keys(state, FEW_KEYS);
+	front_setup_with(state, 0, FEW_KEYS);
 	front_connect(*state);
 	return 0;
 }
