@@ -574,7 +574,8 @@ void fabric_destroy(struct fabric *fabric);
 
 /*
  * Gives the QPs that have work their turns, in order, until @max_turns or a megabyte was copied.
- * @now is in nanoseconds of any clock that does not go back. Returns the number of turns.
+ * @now is in nanoseconds of any clock that does not go back. Returns the number of turns in which
+ * something was done.
  */
 unsigned int fabric_poll(struct fabric *fabric, uint64_t now, unsigned int max_turns);
 

@@ -209,8 +209,8 @@ static void fabric_scan_flushed(struct fabric *fabric)
 
 unsigned int fabric_poll(struct fabric *fabric, uint64_t now, unsigned int max_turns)
 {
-	unsigned int turns = 0;
-	uint32_t bytes = 0;
+	unsigned int turns, useful = 0;
+	uint32_t bytes = 0, done;
 
 	fabric->now = now;
 	while (fabric->heap_len && fabric->heap[0]->timer <= now)
@@ -218,17 +218,21 @@ unsigned int fabric_poll(struct fabric *fabric, uint64_t now, unsigned int max_t
 	if (!list_empty(&fabric->flushed) && fabric->flushed_scan <= now)
 		fabric_scan_flushed(fabric);
 
-	while (turns < max_turns && bytes < ENGINE_TURN_BYTES && !list_empty(&fabric->active)) {
-		bytes += qp_turn(list_entry(fabric->active.next, struct engine_qp, node));
-		turns++;
+	for (turns = 0; turns < max_turns && bytes < ENGINE_TURN_BYTES &&
+	     !list_empty(&fabric->active); turns++) {
+		done = qp_turn(list_entry(fabric->active.next, struct engine_qp, node));
+		bytes += done;
+		useful += !!done;
 	}
-	return turns;
+	return useful;
 }
 
 uint64_t fabric_next_timer(const struct fabric *fabric)
 {
 	uint64_t next = ENGINE_NO_TIMER;
 
+	if (fabric_busy(fabric))
+		return fabric->now;
 	if (fabric->heap_len)
 		next = fabric->heap[0]->timer;
 	if (!list_empty(&fabric->flushed) && fabric->flushed_scan < next)

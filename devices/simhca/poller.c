@@ -10,7 +10,8 @@
  *
  * Going to sleep: set "asleep" in all status pages, full barrier, look at everything once more,
  * then wait. Who posts stores its index, full barrier, and loads "asleep" (simhca_hw.h). So either
- * we see the index or he sees the flag, and his kick ends the wait.
+ * we see the index or he sees the flag, and his kick ends the wait. The flag stays set until something
+ * is found, so that holds for every look after a wait, too.
  */
 #define _GNU_SOURCE
 #include <endian.h>
@@ -121,15 +122,24 @@ static void poller_nap(struct poller *poller)
 	poller_wait(poller, now, next < now + POLLER_NAP_NS ? next : now + POLLER_NAP_NS);
 }
 
+static bool poller_stopping(struct poller *poller)
+{
+	return atomic_load_explicit(&poller->stop, memory_order_relaxed);
+}
+
+/* Until there is something to do: a timer after which there is nothing ends no sleep. */
 static void poller_sleep(struct poller *poller)
 {
 	uint64_t now;
 
 	poller_set_asleep(poller, true);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	now = simhca_clock();
-	if (!poller_round(poller, now))
+	for (;;) {
+		now = simhca_clock();
+		if (poller_round(poller, now) || poller_stopping(poller))
+			break;
 		poller_wait(poller, now, poller_deadline(poller, now));
+	}
 	poller_set_asleep(poller, false);
 }
 
@@ -142,7 +152,7 @@ static void *poller_thread(void *arg)
 
 	prctl(PR_SET_NAME, "simhca-engine");
 	prctl(PR_SET_TIMERSLACK, POLLER_TIMER_SLACK_NS);
-	while (!atomic_load_explicit(&poller->stop, memory_order_relaxed)) {
+	while (!poller_stopping(poller)) {
 		now = simhca_clock();
 		if (poller_round(poller, now)) {
 			idle_since = now;

@@ -416,17 +416,36 @@ static void test_unmap_under_traffic(void **state)
 
 /* ---- sleep ---- */
 
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+static bool is_asleep(struct front *t)
+{
+	return __atomic_load_n(&guest_status(&t->g[0])->asleep, __ATOMIC_RELAXED);
+}
+
+static void wait_asleep(struct front *t)
+{
+	unsigned int i;
+
+	for (i = 0; !is_asleep(t); i++) {
+		assert_true(i < 1000);
+		usleep(1000);
+	}
+}
+
 static void test_sleeps(void **state)
 {
 	struct front *t = *state;
 	struct timespec before, after;
 	struct simhca_cmd cmd = { .opcode = SIMHCA_CMD_QUERY_STATS, .out_addr = t->g[0].out };
-	unsigned int i;
 
-	for (i = 0; !__atomic_load_n(&guest_status(&t->g[0])->asleep, __ATOMIC_RELAXED); i++) {
-		assert_true(i < 1000);
-		usleep(1000);
-	}
+	wait_asleep(t);
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &before);
 	usleep(200000);
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &after);
@@ -436,20 +455,27 @@ static void test_sleeps(void **state)
 	assert_true(((struct simhca_stats *)guest_ptr(&t->g[0], t->g[0].out))->wakeups > 0);
 }
 
+/* What is posted to a QP in ERR rings no doorbell. Looking for it is no reason to be awake. */
+static void test_sleeps_beside_error(void **state)
+{
+	struct front *t = *state;
+	struct simhca_cqe cqe;
+	uint64_t start;
+
+	assert_int_equal(guest_modify_state(&t->qp[0], SIMHCA_QPS_ERR), SIMHCA_CMD_OK);
+	wait_asleep(t);
+	for (start = now_ns(); now_ns() - start < 200000000;)
+		assert_true(is_asleep(t));
+	guest_post_recv(&t->qp[0], t->buf[0], 8, GUEST_KEY);
+	expect_cqe(&t->cq[0], &cqe, SIMHCA_WC_WR_FLUSH_ERR);
+}
+
 struct stress {
 	struct front *t;
 	unsigned int guest;
 	unsigned int lost;
 	unsigned int asleep;	/* posts that found the device asleep */
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
 
 /*
  * Posts and waits, after a pause that follows the moment at which the device falls asleep: longer
@@ -614,6 +640,7 @@ int main(void)
 		C(test_many),
 		C(test_unmap_under_traffic),
 		C(test_sleeps),
+		C(test_sleeps_beside_error),
 		C(test_no_wakeup_lost),
 		C(test_no_event_lost),
 		C(test_datagrams),
