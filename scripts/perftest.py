@@ -24,13 +24,14 @@ def run(tool, device, client, server, *options, timeout=300):
     deadline = time.monotonic() + 30
     while not _listening(PORT) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    done = subprocess.run(common + client.options + [os.environ["HCA_IP"]], stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, timeout=timeout, check=False)
+    # Warnings, about the clock of a busy machine for one, would stand in the middle of a line of the table.
+    done = subprocess.run(common + client.options + [os.environ["HCA_IP"]], capture_output=True, text=True,
+                          timeout=timeout, check=False)
     output, _ = process.communicate(timeout=60)
     lines = [[float(word) for word in line.split()] for line in done.stdout.splitlines()
              if re.match(r" *\d+\s+\d+\s+[\d.]+\s", line)]
     if done.returncode or process.returncode or not lines:
-        raise RuntimeError(f"{' '.join(common)}\nclient: {done.stdout}\nserver: {output}")
+        raise RuntimeError(f"{' '.join(common)}\nclient: {done.stdout}{done.stderr}\nserver: {output}")
     return lines
 
 
