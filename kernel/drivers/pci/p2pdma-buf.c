@@ -580,13 +580,15 @@ static vm_fault_t pci_p2pdma_vma_fault(struct vm_fault *vmf)
 
 	guard(rwsem_read)(&slot->pdev->p2pdma_bars->faulting);
 
-	/* A driver that claims the BAR takes it from user space for good. */
+	/* What a driver claims, of all or a part of the BAR, is not for user space. */
 	if (!pci_p2pdma_vma_in_place(vma) ||
 	    iomem_is_exclusive(PFN_PHYS(pfn + PHYS_PFN(vmf->address))))
 		return VM_FAULT_SIGBUS;
 
 	ret = vmf_insert_pfn(vma, vmf->address, pfn + PHYS_PFN(vmf->address));
-	if (ret != VM_FAULT_NOPAGE)
+	if (ret != VM_FAULT_NOPAGE ||
+	    resource_is_exclusive(&iomem_resource,
+				  PFN_PHYS(pfn + PHYS_PFN(first)), left))
 		return ret;
 
 	for (addr = first; addr < first + left; addr += PAGE_SIZE) {
