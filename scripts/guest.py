@@ -461,6 +461,34 @@ class Killed:
         return "ok"
 
 
+class ProcessKilled:
+    """The device process ends without a word, and with it all HCAs."""
+
+    def __init__(self, devices):
+        devices.kill()
+
+    def answer(self):
+        return "ok"
+
+
+class ProcessUsage:
+    """What the device process holds is remembered; or it must be as it was remembered."""
+
+    def __init__(self, devices, compare):
+        self.text, usage = "ok", devices.usage()
+        if not compare:
+            devices.remembered = usage
+            return
+        for name, slack in (("descriptors", 0), ("threads", 0), ("mappings", 4), ("KiB", 4096)):
+            before, now = devices.remembered[name], usage[name]
+            say(f"simhcad: {name}: {before}, now {now}")
+            if now > before + slack:
+                self.text = f"simhcad has {now} {name}, had {before}"
+
+    def answer(self):
+        return self.text
+
+
 class Requests:
     """What the guest asks for in /out/.guest/ask, one at a time: "NUMBER WORDS..."; answered by "NUMBER ok" or
     "NUMBER" and what went wrong."""
@@ -479,6 +507,10 @@ class Requests:
                 return Unplug(self.guest.peer.monitor(), device)
             case ["peer", "kill"] if self.guest.peer:
                 return Killed(self.guest.peer)
+            case ["simhcad", "kill"]:
+                return ProcessKilled(self.guest.devices)
+            case ["simhcad", "remember" | "compare" as what]:
+                return ProcessUsage(self.guest.devices, what == "compare")
         raise ValueError(f"not known: {words}")
 
     def answer(self, text):
@@ -508,6 +540,7 @@ class DeviceProcess:
 
     def __init__(self, args, log):
         self.args, self.log, self.process = args, log, None
+        self.killed, self.remembered = False, {}
 
     def start(self, hcas):
         """HCAS: pairs of socket and MAC address."""
@@ -528,8 +561,21 @@ class DeviceProcess:
                 raise Failure(EXIT_DEVICE, f"simhcad is not ready after 10 s; see {shown(self.log)}")
             time.sleep(0.01)
 
+    def kill(self):
+        self.killed = True
+        self.process.kill()
+        self.process.wait()
+
+    def usage(self):
+        proc = f"/proc/{self.process.pid}"
+        with open(proc + "/maps") as maps, open(proc + "/smaps_rollup") as rollup:
+            # Without what the guests have shared with it
+            return {"descriptors": len(os.listdir(proc + "/fd")), "threads": len(os.listdir(proc + "/task")),
+                    "mappings": len(maps.readlines()),
+                    "KiB": int(re.search(r"^Anonymous:\s+(\d+)", rollup.read(), re.M)[1])}
+
     def check(self):
-        if self.process and self.process.poll() is not None:
+        if self.process and not self.killed and self.process.poll() is not None:
             raise Failure(EXIT_DEVICE, f"simhcad died ({ended(self.process)}); see {shown(self.log)}")
 
     def stop(self):
@@ -547,8 +593,8 @@ class DeviceProcess:
 class Guest:
     """One QEMU, and what its guest asks for. NUMBER: 0, or 1 for the second of two; PEER: the other one of the two."""
 
-    def __init__(self, args, accel, number=0, prefix=b""):
-        self.args, self.accel, self.number = args, accel, number
+    def __init__(self, args, accel, devices, number=0, prefix=b""):
+        self.args, self.accel, self.devices, self.number = args, accel, devices, number
         self.qemu = self.qmp = self.peer = None
         self.killed = False
         self.dirs = Dirs(args.out)
@@ -646,13 +692,13 @@ class Run:
         self.devices = DeviceProcess(args, args.out + "/simhcad.log")
         self.deadline = time.monotonic() + args.timeout if args.timeout > 0 else None
         if args.peer_cmd is None:
-            self.guests.append(Guest(args, accel))
+            self.guests.append(Guest(args, accel, self.devices))
             return
         shutil.rmtree(args.out + "/pair", ignore_errors=True)
         os.makedirs(args.out + "/pair")
         for number, (name, cmd) in enumerate((("a", args.cmd), ("b", args.peer_cmd))):
             own = argparse.Namespace(**{**vars(args), "out": f"{args.out}/{name}", "cmd": cmd})
-            self.guests.append(Guest(own, accel, number, name.encode() + b": "))
+            self.guests.append(Guest(own, accel, self.devices, number, name.encode() + b": "))
         self.guests[0].peer, self.guests[1].peer = reversed(self.guests)
 
     def start(self):
@@ -668,7 +714,7 @@ class Run:
                 watch.register(os.pidfd_open(process.pid), select.POLLIN)
         while any(guest.running() for guest in self.guests):
             # One that has ended stays readable: then there is nothing to wait for but time.
-            if all(guest.running() for guest in self.guests):
+            if all(guest.running() for guest in self.guests) and not self.devices.killed:
                 watch.poll(20)
             else:
                 time.sleep(0.02)
@@ -715,6 +761,12 @@ def of_stock_kernel(report):
     """REPORT: a bad line and those that follow it."""
     text = LOG_TIME.sub("", "\n".join(report))
     return any(pattern.match(text) for pattern in STOCK_LOG)
+
+
+def check_device_log(log):
+    leaks = [line for line in read_log(log) if ": leak: " in line]
+    if leaks:
+        raise Failure(EXIT_LOG, f"{leaks[0]}; see {shown(log)}")
 
 
 def check_log(out, allowed):
@@ -770,6 +822,7 @@ def run(args, accel):
         if args.check_log:
             for guest in this.guests:
                 check_log(guest.args.out, guest.args.allow_log)
+            check_device_log(this.devices.log)
         return status or this.check()
     finally:
         this.stop()

@@ -57,6 +57,9 @@ static void dev_reset(struct simhca_dev *dev)
 {
 	engine_hca_set_running(&dev->hca, false);
 	obj_destroy_all(dev);
+	if (dev->hca.mem)
+		dev_log(dev, VFU_LOG_ERROR, "leak: a reset has left %llu bytes",
+			(unsigned long long)dev->hca.mem);
 	atomic_store(&dev->status, 0);
 	atomic_store(&dev->kicks, 0);
 	dev->irqs = 0;

@@ -18,6 +18,8 @@ options=(-max_len=1024 -timeout=20 -rss_limit_mb=2048 -artifact_prefix="$found."
 mkdir -p "$found"
 
 if [[ -n $keep ]]; then
+	rm -rf "$found.small"
+	mkdir "$found.small"
 	"$top/build/cmake-fuzz/bin/$name" "${options[@]}" -merge=1 "$found.small" "$corpus" "$found"
 	rm -rf "$corpus"
 	mv "$found.small" "$corpus"

@@ -13,6 +13,11 @@
  *		HCA, at once
  *	"peer device_del hca0", "peer kill"
  *		with two guests, to the other one: the same, or end its QEMU at once
+ *	"simhcad kill"
+ *		end the device process at once: the HCAs are gone
+ *	"simhcad remember", "simhcad compare"
+ *		descriptors, threads, mappings and memory of the device process; compare: no more than
+ *		they were
  *	"late SECONDS"
  *		fill all of the device memory, and look for so long whether a byte changes
  *

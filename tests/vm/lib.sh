@@ -39,6 +39,30 @@ wait_for() {
 	fail "this does not come true: $*"
 }
 
+# host_ask WORDS...: what host.h has for programs.
+host_ask() {
+	local number=$RANDOM$RANDOM dir=/out/.guest got text
+	echo "$number $*" >$dir/ask.new
+	mv $dir/ask.new $dir/ask
+	for _ in {1..600}; do
+		if read -r got text 2>/dev/null <$dir/answer && [[ $got == "$number" ]]; then
+			[[ $text == ok ]] || fail "the host says to \"$*\": $text"
+			return
+		fi
+		sleep 0.1
+	done
+	fail "the host says nothing to \"$*\""
+}
+
+# Until the HCA has the GID of its IPv4 address, $1.
+wait_for_gid() {
+	for _ in {1..600}; do
+		grep -qsx "$1" "/sys/class/infiniband/$HCA/ports/1/gids/"* && return
+		sleep 0.1
+	done
+	fail "no GID $1"
+}
+
 # A server of perftest or ibv_rc_pingpong listens, or one that uses the connection manager, or $1 has ended.
 wait_for_server() {
 	while kill -0 "$1" 2>/dev/null; do

@@ -117,6 +117,7 @@ struct simhca_uar_pool {
  * @dead: nothing more is posted, every command fails with -EIO. Set once, never cleared;
  *        read without @lock where a stale answer does no harm.
  * @wait: who waits for the command in this entry
+ * @health: looks whether the device is alive, while the ib_device is registered
  */
 struct simhca_cmdq {
 	struct simhca_cmd *cmds;
@@ -130,6 +131,7 @@ struct simhca_cmdq {
 	bool registered;
 	bool dead;
 	struct simhca_cmd_wait *wait[SIMHCA_CMDQ_SIZE];
+	struct delayed_work health;
 };
 
 /**
@@ -373,6 +375,7 @@ struct simhca_ring {
  * @armed_any: it, or an earlier one, was for any completion, and there was no event since
  * @send_qps: QPs of kernel users whose sends complete here
  * @recv_qps: those whose receives do
+ * @qps: both, by number. Erased under @lock: what is found under it stays.
  */
 struct simhca_kcq {
 	struct simhca_ring ring;
@@ -382,6 +385,7 @@ struct simhca_kcq {
 	bool armed_any;
 	struct list_head send_qps;
 	struct list_head recv_qps;
+	struct xarray qps;
 };
 
 /**
@@ -435,6 +439,7 @@ struct simhca_kwq {
  *      order. There are as many tags as entries.
  * @free_tags: tags of no receive; under the lock of @wq
  * @num_free: how many; under the lock of @wq
+ * @used_tags: a bit for each of the others; under the lock of @wq
  * @srqn: its number
  * @slot: its doorbell
  * @max_wr: receives the ring can hold
@@ -446,6 +451,7 @@ struct simhca_srq {
 	struct simhca_kwq wq;
 	u32 *free_tags;
 	u32 num_free;
+	unsigned long *used_tags;
 	u32 srqn;
 	struct simhca_slot slot;
 	u32 max_wr;
@@ -571,6 +577,8 @@ void simhca_cmd_destroy(struct simhca_dev *dev, enum simhca_cmd_opcode opcode, u
 int simhca_cmd_destroy_mr(struct simhca_dev *dev, u32 key);
 void simhca_dev_reset(struct simhca_dev *dev);
 void simhca_dev_fail(struct simhca_dev *dev, const char *why);
+void simhca_health_start(struct simhca_dev *dev);
+void simhca_health_stop(struct simhca_dev *dev);
 
 /* simhca_eq.c */
 int simhca_eqs_init(struct simhca_dev *dev);
@@ -608,7 +616,7 @@ void simhca_kcq_cleanup(struct simhca_dev *dev, struct simhca_kcq *kcq);
 void simhca_kcq_event(struct simhca_cq *cq);
 int simhca_kqp_init(struct simhca_dev *dev, struct simhca_qp *qp, struct ib_qp_cap *cap);
 void simhca_kqp_cleanup(struct simhca_dev *dev, struct simhca_qp *qp);
-void simhca_kqp_attach(struct simhca_qp *qp);
+int simhca_kqp_attach(struct simhca_qp *qp);
 void simhca_kqp_detach(struct simhca_qp *qp);
 void simhca_kqp_reset(struct simhca_qp *qp);
 int simhca_post_send(struct ib_qp *ibqp, const struct ib_send_wr *wr,

@@ -5,7 +5,8 @@
  * Any number of threads post commands; each sleeps until the response of its command is there.
  * Responses come in order. A device that does not answer, says that it has stopped, or reads as
  * all ones is given up: all commands fail from then on, but whoever destroys an object may free
- * its memory, because the device was reset.
+ * its memory, because the device was reset. Who only waits for completions would not find out: so
+ * the driver looks now and then.
  */
 
 #include <linux/completion.h>
@@ -16,6 +17,7 @@
 
 #define SIMHCA_CMD_TIMEOUT_S		8
 #define SIMHCA_ENABLE_TIMEOUT_US	(1 * USEC_PER_SEC)
+#define SIMHCA_HEALTH_PERIOD		HZ
 
 /**
  * struct simhca_cmd_wait - a thread that waits for its command, on its stack
@@ -94,8 +96,12 @@ void simhca_dev_fail(struct simhca_dev *dev, const char *why)
 	u32 i;
 
 	/* Before anybody is woken and frees what the device might still write to */
-	if (!READ_ONCE(cmdq->dead))
+	if (!READ_ONCE(cmdq->dead)) {
 		simhca_dev_reset(dev);
+		/* A device that is gone cannot tell processes that it is */
+		writel(0, simhca_uar_addr(dev, SIMHCA_STATUS_UAR) +
+		       offsetof(struct simhca_status_page, epoch));
+	}
 
 	spin_lock_irqsave(&cmdq->lock, flags);
 	first = !cmdq->dead;
@@ -172,9 +178,52 @@ void simhca_cmdq_poll(struct simhca_dev *dev)
 		simhca_dev_fail(dev, fault);
 }
 
+/* Returns false if the device is not what it was, and gives it up then */
+static bool simhca_dev_check(struct simhca_dev *dev)
+{
+	u32 status = readl(dev->regs + SIMHCA_REG_STATUS);
+
+	if (status == SIMHCA_STATUS_ENABLED)
+		return true;
+
+	if (status == ~0U)
+		simhca_dev_fail(dev, "registers read as all ones");
+	else if (status & SIMHCA_STATUS_FATAL)
+		simhca_dev_fail(dev, "it has stopped");
+	else
+		simhca_dev_fail(dev, "it was reset by others");
+	return false;
+}
+
+static void simhca_health(struct work_struct *work)
+{
+	struct simhca_cmdq *cmdq = container_of(to_delayed_work(work), struct simhca_cmdq, health);
+	struct simhca_dev *dev = container_of(cmdq, struct simhca_dev, cmdq);
+
+	if (!READ_ONCE(cmdq->dead) && simhca_dev_check(dev))
+		queue_delayed_work(system_power_efficient_wq, &cmdq->health, SIMHCA_HEALTH_PERIOD);
+}
+
+/**
+ * simhca_health_start - look now and then whether the device is alive
+ * @dev: the device, enabled
+ */
+void simhca_health_start(struct simhca_dev *dev)
+{
+	queue_delayed_work(system_power_efficient_wq, &dev->cmdq.health, SIMHCA_HEALTH_PERIOD);
+}
+
+/**
+ * simhca_health_stop - undo simhca_health_start()
+ * @dev: the device
+ */
+void simhca_health_stop(struct simhca_dev *dev)
+{
+	cancel_delayed_work_sync(&dev->cmdq.health);
+}
+
 static void simhca_cmd_wait(struct simhca_dev *dev, struct simhca_cmd_wait *wait)
 {
-	u32 status;
 	int i;
 
 	for (i = 0; i < SIMHCA_CMD_TIMEOUT_S; i++) {
@@ -183,17 +232,8 @@ static void simhca_cmd_wait(struct simhca_dev *dev, struct simhca_cmd_wait *wait
 
 		/* Slow, or an interrupt was lost, or there is no device any more */
 		simhca_cmdq_poll(dev);
-		if (completion_done(&wait->done))
+		if (completion_done(&wait->done) || !simhca_dev_check(dev))
 			break;
-		status = readl(dev->regs + SIMHCA_REG_STATUS);
-		if (status == ~0U) {
-			simhca_dev_fail(dev, "registers read as all ones");
-			break;
-		}
-		if (status & SIMHCA_STATUS_FATAL) {
-			simhca_dev_fail(dev, "it has stopped");
-			break;
-		}
 	}
 	if (i == SIMHCA_CMD_TIMEOUT_S) {
 		simhca_count(dev, SIMHCA_CNT_CMD_TIMEOUT);
@@ -366,6 +406,7 @@ int simhca_cmdq_init(struct simhca_dev *dev)
 
 	sema_init(&cmdq->credits, SIMHCA_CMDQ_SIZE);
 	spin_lock_init(&cmdq->lock);
+	INIT_DELAYED_WORK(&cmdq->health, simhca_health);
 
 	dev->out_pool = dma_pool_create("simhca_out", &dev->pdev->dev, SIMHCA_OUT_SIZE,
 					SIMHCA_OUT_SIZE, 0);

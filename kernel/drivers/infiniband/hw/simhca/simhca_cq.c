@@ -18,7 +18,8 @@
  * @dev: the device
  * @cqn: the CQ
  *
- * Context: hard interrupt of the EQ of the CQ, which simhca_cq_forget() waits for.
+ * Context: hard interrupt of an EQ, of that of the CQ unless the device is confused.
+ * simhca_cq_forget() waits for it.
  */
 void simhca_cq_comp_event(struct simhca_dev *dev, u32 cqn)
 {
@@ -81,9 +82,11 @@ void simhca_cq_comp_event_all(struct simhca_dev *dev)
 /* No handler finds the CQ any more, and none that did is still running */
 static void simhca_cq_forget(struct simhca_dev *dev, struct simhca_cq *cq)
 {
+	u32 i;
+
 	xa_erase(&dev->cqs, cq->cqn);
-	synchronize_irq(cq->eq->irq);
-	synchronize_irq(dev->eqs[SIMHCA_ASYNC_EQN].irq);
+	for (i = 0; i < dev->num_eqs; i++)
+		synchronize_irq(dev->eqs[i].irq);
 }
 
 static u32 simhca_cq_flags(u32 flags)

@@ -4,7 +4,8 @@
  *
  * EQ n triggers MSI-X vector n. Vector 0 also says that responses are in the command ring: they
  * are taken out in the hard interrupt. Asynchronous events are delivered by its thread, because
- * handlers of QP events may sleep. Completion events are delivered in hard interrupts.
+ * handlers of QP events may sleep. Completion events are delivered in hard interrupts. So an event
+ * counts only in an EQ of its kind.
  */
 
 #include <linux/interrupt.h>
@@ -22,12 +23,15 @@ static bool simhca_eqe_ready(const struct simhca_eq *eq)
 	return READ_ONCE(eqe->phase) == phase;
 }
 
-static void simhca_event(struct simhca_dev *dev, u32 event, u32 id)
+static void simhca_unknown_event(struct simhca_dev *dev, u32 event, u32 id)
+{
+	simhca_count(dev, SIMHCA_CNT_EVENT_LOST);
+	dev_warn_ratelimited(&dev->pdev->dev, "unknown event %u for %#x\n", event, id);
+}
+
+static void simhca_async_event(struct simhca_dev *dev, u32 event, u32 id)
 {
 	switch (event) {
-	case SIMHCA_EVENT_COMP:
-		simhca_cq_comp_event(dev, id);
-		break;
 	case SIMHCA_EVENT_CQ_ERR:
 		simhca_cq_error_event(dev, id);
 		break;
@@ -59,23 +63,33 @@ static void simhca_event(struct simhca_dev *dev, u32 event, u32 id)
 		simhca_dev_fail(dev, "fatal event");
 		break;
 	default:
-		simhca_count(dev, SIMHCA_CNT_EVENT_LOST);
-		dev_warn_ratelimited(&dev->pdev->dev, "unknown event %u for %#x\n", event, id);
+		simhca_unknown_event(dev, event, id);
 		break;
 	}
 }
 
+static void simhca_event(struct simhca_eq *eq, u32 event, u32 id)
+{
+	if (eq->eqn == SIMHCA_ASYNC_EQN)
+		simhca_async_event(eq->dev, event, id);
+	else if (event == SIMHCA_EVENT_COMP)
+		simhca_cq_comp_event(eq->dev, id);
+	else
+		simhca_unknown_event(eq->dev, event, id);
+}
+
+/* What is in the ring now: for events that come meanwhile there is another interrupt */
 static void simhca_eq_poll(struct simhca_eq *eq)
 {
 	struct simhca_dev *dev = eq->dev;
-	u32 ci = eq->ci;
+	u32 start = eq->ci, ci = eq->ci;
 
-	while (simhca_eqe_ready(eq)) {
+	while (eq->ci - start < SIMHCA_EQ_SIZE && simhca_eqe_ready(eq)) {
 		const struct simhca_eqe *eqe = &eq->ring[eq->ci % SIMHCA_EQ_SIZE];
 
 		/* The rest of the event is read after its phase */
 		dma_rmb();
-		simhca_event(dev, le32_to_cpu(eqe->event), le32_to_cpu(eqe->id));
+		simhca_event(eq, le32_to_cpu(eqe->event), le32_to_cpu(eqe->id));
 		eq->ci++;
 		/* Give entries back early enough that a burst does not stop the device */
 		if (eq->ci - ci == SIMHCA_EQ_SIZE / 4) {

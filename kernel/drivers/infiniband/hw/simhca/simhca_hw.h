@@ -74,6 +74,7 @@
  *         because the device has stopped (%SIMHCA_STATUS_FATAL). No two runs of a device have the
  *         same number, and none is 0 or all ones: who finds another number here than when it
  *         created its objects knows that they are gone, and that their rings stay as they are.
+ *         The kernel driver stores 0 itself when it gives the device up, which may be gone.
  */
 struct simhca_status_page {
 	__le32 asleep;

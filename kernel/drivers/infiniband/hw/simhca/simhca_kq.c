@@ -4,6 +4,9 @@
  *
  * When the device is given up nothing completes any more. What was posted is flushed by who polls,
  * whom simhca_cq_comp_event_all() wakes, so that everybody can drain his queues.
+ *
+ * A completion is believed only if it is of a request that was posted and not completed: kernel
+ * users take it as a pointer to what they have waiting. A device that tells another is given up.
  */
 
 #include <linux/dma-mapping.h>
@@ -211,11 +214,13 @@ int simhca_ksrq_init(struct simhca_dev *dev, struct simhca_srq *srq, struct ib_s
 	if (err)
 		return err;
 
+	err = -ENOMEM;
 	srq->free_tags = kvcalloc(wq->size, sizeof(*srq->free_tags), GFP_KERNEL);
-	if (!srq->free_tags) {
-		simhca_kwq_cleanup(dev, wq);
-		return -ENOMEM;
-	}
+	if (!srq->free_tags)
+		goto err_wq;
+	srq->used_tags = bitmap_zalloc(wq->size, GFP_KERNEL);
+	if (!srq->used_tags)
+		goto err_tags;
 	for (srq->num_free = 0; srq->num_free < wq->size; srq->num_free++)
 		srq->free_tags[srq->num_free] = srq->num_free;
 
@@ -223,6 +228,12 @@ int simhca_ksrq_init(struct simhca_dev *dev, struct simhca_srq *srq, struct ib_s
 	attr->max_wr = wq->size;
 	attr->max_sge = wq->max_sge;
 	return 0;
+
+err_tags:
+	kvfree(srq->free_tags);
+err_wq:
+	simhca_kwq_cleanup(dev, wq);
+	return err;
 }
 
 /**
@@ -232,6 +243,7 @@ int simhca_ksrq_init(struct simhca_dev *dev, struct simhca_srq *srq, struct ib_s
  */
 void simhca_ksrq_cleanup(struct simhca_dev *dev, struct simhca_srq *srq)
 {
+	bitmap_free(srq->used_tags);
 	kvfree(srq->free_tags);
 	simhca_kwq_cleanup(dev, &srq->wq);
 }
@@ -506,6 +518,7 @@ int simhca_post_srq_recv(struct ib_srq *ibsrq, const struct ib_recv_wr *wr,
 			break;
 		}
 		tag = srq->free_tags[--srq->num_free];
+		__set_bit(tag, srq->used_tags);
 		wqe->tag = cpu_to_le32(tag);
 		wq->wrids[tag] = wr->wr_id;
 		wq->head++;
@@ -523,7 +536,7 @@ static bool simhca_ksrq_take(struct simhca_srq *srq, u32 tag, u64 *wr_id)
 	bool ok;
 
 	spin_lock(&srq->wq.lock);
-	ok = tag < srq->wq.size && srq->num_free < srq->wq.size;
+	ok = tag < srq->wq.size && __test_and_clear_bit(tag, srq->used_tags);
 	if (ok) {
 		*wr_id = srq->wq.wrids[tag];
 		srq->free_tags[srq->num_free++] = tag;
@@ -547,6 +560,7 @@ int simhca_kcq_init(struct simhca_dev *dev, struct simhca_kcq *kcq, u32 log_size
 	spin_lock_init(&kcq->lock);
 	INIT_LIST_HEAD(&kcq->send_qps);
 	INIT_LIST_HEAD(&kcq->recv_qps);
+	xa_init_flags(&kcq->qps, XA_FLAGS_LOCK_IRQ);
 	return simhca_ring_alloc(dev, &kcq->ring, sizeof(struct simhca_cqe) << log_size);
 }
 
@@ -557,6 +571,9 @@ int simhca_kcq_init(struct simhca_dev *dev, struct simhca_kcq *kcq, u32 log_size
  */
 void simhca_kcq_cleanup(struct simhca_dev *dev, struct simhca_kcq *kcq)
 {
+	if (!kcq->ring.buf)
+		return;
+	xa_destroy(&kcq->qps);
 	simhca_ring_free(dev, &kcq->ring);
 }
 
@@ -628,26 +645,42 @@ static void simhca_read_flags(const struct simhca_cqe *cqe, struct ib_wc *wc)
 	}
 }
 
-/* Returns false if it is of no QP that exists */
-static bool simhca_read_cqe(struct simhca_dev *dev, const struct simhca_cqe *cqe, struct ib_wc *wc)
+/* Returns false if it is not of the requests that wait in this queue */
+static bool simhca_kwq_take(const struct simhca_kwq *wq, u32 index, u64 *wr_id)
 {
-	struct simhca_qp *qp = xa_load(&dev->qps, le32_to_cpu(cqe->qpn));
+	/* There is no completion of what is just being posted */
+	if (index - wq->tail >= READ_ONCE(wq->head) - wq->tail)
+		return false;
+	*wr_id = wq->wrids[index & (wq->size - 1)];
+	return true;
+}
+
+/* Returns false if it is of nothing that waits for this CQ */
+static bool simhca_read_cqe(struct simhca_cq *cq, const struct simhca_cqe *cqe, struct ib_wc *wc)
+{
+	struct simhca_qp *qp = xa_load(&cq->kcq.qps, le32_to_cpu(cqe->qpn));
 	bool recv = cqe->flags & SIMHCA_CQE_RECV;
 	u32 index = le32_to_cpu(cqe->wqe_index);
 	struct simhca_kwq *wq;
 	u64 wr_id;
 
-	if (!qp || cqe->opcode >= ARRAY_SIZE(simhca_wc_opcodes))
+	lockdep_assert_held(&cq->kcq.lock);
+
+	if (!qp || (recv ? qp->ibqp.recv_cq : qp->ibqp.send_cq) != &cq->ibcq ||
+	    cqe->opcode >= ARRAY_SIZE(simhca_wc_opcodes))
 		return false;
 	wq = recv ? &qp->rq : &qp->sq;
-	if (wq->size)
-		wr_id = wq->wrids[index & (wq->size - 1)];
-	else if (!recv || !qp->ibqp.srq || !simhca_ksrq_take(to_ssrq(qp->ibqp.srq), index, &wr_id))
+	if (wq->size) {
+		if (!simhca_kwq_take(wq, index, &wr_id))
+			return false;
+	} else if (!recv || !qp->ibqp.srq ||
+		   !simhca_ksrq_take(to_ssrq(qp->ibqp.srq), index, &wr_id)) {
 		return false;
+	}
 
 	*wc = (struct ib_wc) {
 		.wr_id = wr_id,
-		.status = cqe->status,
+		.status = min_t(u8, cqe->status, IB_WC_GENERAL_ERR),
 		.byte_len = le32_to_cpu(cqe->byte_len),
 		.qp = &qp->ibqp,
 		.port_num = SIMHCA_PORT,
@@ -664,20 +697,26 @@ static bool simhca_read_cqe(struct simhca_dev *dev, const struct simhca_cqe *cqe
 	return true;
 }
 
-static int simhca_poll_ring(struct simhca_dev *dev, struct simhca_cq *cq, int num_entries,
-			    struct ib_wc *wc)
+/* Sets *@confused if there is a completion that cannot be. It is not handed on. */
+static int simhca_poll_ring(struct simhca_cq *cq, int num_entries, struct ib_wc *wc,
+			    bool *confused)
 {
 	struct simhca_kcq *kcq = &cq->kcq;
 	u32 start = kcq->ci;
+	struct simhca_cqe cqe;
 	int n = 0;
 
 	lockdep_assert_held(&kcq->lock);
 
-	while (n < num_entries && simhca_cqe_ready(cq, kcq->ci)) {
-		/* The rest of the entry is read after its phase */
+	while (n < num_entries && !*confused && simhca_cqe_ready(cq, kcq->ci)) {
+		/* The rest of the entry is read after its phase, and but once */
 		dma_rmb();
-		if (simhca_read_cqe(dev, simhca_cqe(cq, kcq->ci), &wc[n]))
+		cqe = *simhca_cqe(cq, kcq->ci);
+		barrier();
+		if (simhca_read_cqe(cq, &cqe, &wc[n]))
 			n++;
+		else
+			*confused = true;
 		kcq->ci++;
 	}
 	if (kcq->ci != start)
@@ -753,19 +792,23 @@ int simhca_poll_cq(struct ib_cq *ibcq, int num_entries, struct ib_wc *wc)
 {
 	struct simhca_dev *dev = to_sdev(ibcq->device);
 	struct simhca_cq *cq = to_scq(ibcq);
+	bool confused = false;
 	unsigned long flags;
 	int n;
 
 	spin_lock_irqsave(&cq->kcq.lock, flags);
-	n = simhca_poll_ring(dev, cq, num_entries, wc);
+	n = simhca_poll_ring(cq, num_entries, wc, &confused);
 	if (!n && READ_ONCE(dev->cmdq.dead)) {
 		/* It was reset before it was given up: what it wrote is there */
 		smp_rmb();
-		n = simhca_poll_ring(dev, cq, num_entries, wc);
+		n = simhca_poll_ring(cq, num_entries, wc, &confused);
 		if (!n)
 			n = simhca_flush_cq(&cq->kcq, num_entries, wc);
 	}
 	spin_unlock_irqrestore(&cq->kcq.lock, flags);
+
+	if (confused)
+		simhca_dev_fail(dev, "completion of nothing that was posted");
 	return n;
 }
 
@@ -836,11 +879,25 @@ static void simhca_clean_cq(struct simhca_cq *cq, struct simhca_qp *qp)
 /**
  * simhca_kqp_attach - completions of a QP may come
  * @qp: a QP of a kernel user
+ *
+ * Return: 0 or -ENOMEM. Undone by simhca_kqp_detach().
  */
-void simhca_kqp_attach(struct simhca_qp *qp)
+int simhca_kqp_attach(struct simhca_qp *qp)
 {
 	struct simhca_kcq *send = &to_scq(qp->ibqp.send_cq)->kcq;
 	struct simhca_kcq *recv = &to_scq(qp->ibqp.recv_cq)->kcq;
+	u32 qpn = qp->ibqp.qp_num;
+	int err;
+
+	/* They may be one and the same */
+	err = xa_err(xa_store_irq(&send->qps, qpn, qp, GFP_KERNEL));
+	if (err)
+		return err;
+	err = xa_err(xa_store_irq(&recv->qps, qpn, qp, GFP_KERNEL));
+	if (err) {
+		xa_erase_irq(&send->qps, qpn);
+		return err;
+	}
 
 	spin_lock_irq(&send->lock);
 	list_add_tail(&qp->send_entry, &send->send_qps);
@@ -849,6 +906,7 @@ void simhca_kqp_attach(struct simhca_qp *qp)
 	spin_lock_irq(&recv->lock);
 	list_add_tail(&qp->recv_entry, &recv->recv_qps);
 	spin_unlock_irq(&recv->lock);
+	return 0;
 }
 
 /**
@@ -863,11 +921,13 @@ void simhca_kqp_detach(struct simhca_qp *qp)
 	spin_lock_irq(&send->kcq.lock);
 	simhca_clean_cq(send, qp);
 	list_del(&qp->send_entry);
+	xa_erase(&send->kcq.qps, qp->ibqp.qp_num);
 	spin_unlock_irq(&send->kcq.lock);
 
 	spin_lock_irq(&recv->kcq.lock);
 	simhca_clean_cq(recv, qp);
 	list_del(&qp->recv_entry);
+	xa_erase(&recv->kcq.qps, qp->ibqp.qp_num);
 	spin_unlock_irq(&recv->kcq.lock);
 }
 

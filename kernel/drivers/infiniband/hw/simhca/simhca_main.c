@@ -249,6 +249,7 @@ static int simhca_register(struct simhca_dev *dev)
 		goto err_notifier;
 
 	simhca_cmdq_set_registered(dev, true);
+	simhca_health_start(dev);
 	/* For a net device that came while ib_register_device() was running */
 	schedule_work(&dev->rescan_work);
 	return 0;
@@ -261,6 +262,7 @@ err_notifier:
 static void simhca_unregister(struct simhca_dev *dev)
 {
 	simhca_cmdq_set_registered(dev, false);
+	simhca_health_stop(dev);
 	unregister_netdevice_notifier(&dev->netdev_nb);
 	cancel_work_sync(&dev->rescan_work);
 	ib_unregister_device(&dev->ibdev);
@@ -371,8 +373,10 @@ static void simhca_shutdown(struct pci_dev *pdev)
 {
 	struct simhca_dev *dev = pci_get_drvdata(pdev);
 
-	if (dev)
-		simhca_dev_reset(dev);
+	if (!dev)
+		return;
+	simhca_health_stop(dev);
+	simhca_dev_reset(dev);
 }
 
 /* Context: these two as probe and remove. */

@@ -324,7 +324,9 @@ int simhca_create_qp(struct ib_qp *ibqp, struct ib_qp_init_attr *attr, struct ib
 			goto err_destroy;
 		xa_set_mark(&dev->qps, ibqp->qp_num, SIMHCA_QP_OF_PROCESS);
 	} else {
-		simhca_kqp_attach(qp);
+		err = simhca_kqp_attach(qp);
+		if (err)
+			goto err_destroy;
 	}
 
 	ibdev_dbg(&dev->ibdev, "QP %u: %u + %u WQEs, UAR %u slot %u\n", ibqp->qp_num,
