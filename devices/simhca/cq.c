@@ -173,11 +173,6 @@ uint16_t obj_destroy_cq(struct simhca_dev *dev, uint32_t cqn)
 
 /* ---- resizing ---- */
 
-static uint32_t cq_min(uint32_t a, uint32_t b)
-{
-	return a < b ? a : b;
-}
-
 /* Copies @num CQEs from number @ci on to the beginning of @ring. Returns 0 or -EFAULT. */
 static int cq_move(struct simhca_cq *cq, struct simhca_ring *ring, uint32_t ci, uint32_t num)
 {
@@ -189,7 +184,7 @@ static int cq_move(struct simhca_cq *cq, struct simhca_ring *ring, uint32_t ci, 
 	for (done = 0; !ret && done < num; done += n) {
 		uint32_t pos = (ci + done) & (size - 1);
 
-		n = cq_min(cq_min(num - done, size - pos), CQ_MOVE_BATCH);
+		n = min_u32(min_u32(num - done, size - pos), CQ_MOVE_BATCH);
 		dma_map_read_lock(cq->dev->hca.map);
 		ret = ring_read(cq->dev, &cq->ring, (uint64_t)pos * sizeof(*cqe), cqe,
 				n * sizeof(*cqe));

@@ -48,8 +48,7 @@ static_assert(sizeof(struct simhca_sq_wqe) == 64 && sizeof(struct simhca_rq_wqe)
 	      sizeof(struct simhca_cqe) == 32,
 	      "sizes of queue entries");
 
-/* How many entries are posted and not taken; more than the queue holds is impossible. */
-static int queue_avail(const struct simhca_queue *q, const __le32 *pi)
+int queue_avail(const struct simhca_queue *q, const __le32 *pi)
 {
 	uint32_t avail = le32toh(__atomic_load_n(pi, __ATOMIC_ACQUIRE)) - q->ci;
 

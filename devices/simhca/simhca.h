@@ -264,6 +264,11 @@ static inline struct simhca_srq *to_srq(struct engine_rq *rq)
 	return container_of(to_rq(rq), struct simhca_srq, rq);
 }
 
+static inline uint32_t min_u32(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+
 /* In nanoseconds; the clock of the engine, and of completions. */
 static inline uint64_t simhca_clock(void)
 {
@@ -317,7 +322,7 @@ uint16_t obj_resize_cq(struct simhca_dev *dev, const struct simhca_cmd_resize_cq
 uint16_t obj_modify_cq(struct simhca_dev *dev, const struct simhca_cmd_modify_cq *cmd);
 uint16_t obj_destroy_cq(struct simhca_dev *dev, uint32_t cqn);
 uint16_t obj_create_srq(struct simhca_dev *dev, const struct simhca_cmd_create_srq *cmd);
-uint16_t obj_modify_srq(struct simhca_dev *dev, const struct simhca_srq_attr *cmd);
+uint16_t obj_modify_srq(struct simhca_dev *dev, const struct simhca_cmd_modify_srq *cmd);
 uint16_t obj_query_srq(struct simhca_dev *dev, uint32_t srqn, struct simhca_srq_attr *out);
 uint16_t obj_destroy_srq(struct simhca_dev *dev, uint32_t srqn);
 uint16_t obj_create_qp(struct simhca_dev *dev, const struct simhca_cmd_create_qp *cmd);
@@ -369,6 +374,9 @@ int ring_write_entry(struct simhca_dev *dev, struct simhca_ring *ring, uint64_t 
 /* queue.c */
 
 extern const struct engine_ops simhca_engine_ops;
+
+/* How many entries are posted and not taken, by the doorbell @pi; more than the queue holds: -EOVERFLOW. */
+int queue_avail(const struct simhca_queue *q, const __le32 *pi);
 
 /* doorbell.c */
 

@@ -5,9 +5,12 @@
 
 #include "simhca.h"
 
-static bool srq_limit_ok(const struct simhca_srq *srq, uint32_t limit)
+/* Bytes of receives that are moved at once, under the lock of the DMA map. */
+#define SRQ_MOVE_BATCH	4096u
+
+static bool srq_limit_ok(uint32_t log_size, uint32_t limit)
 {
-	return limit <= 1u << srq->rq.q.log_size;
+	return limit <= 1u << log_size;
 }
 
 uint16_t obj_create_srq(struct simhca_dev *dev, const struct simhca_cmd_create_srq *cmd)
@@ -31,7 +34,7 @@ uint16_t obj_create_srq(struct simhca_dev *dev, const struct simhca_cmd_create_s
 	if (ret)
 		goto err_free;
 	ret = -EINVAL;
-	if (!srq_limit_ok(srq, rq->base.limit))
+	if (!srq_limit_ok(rq->q.log_size, rq->base.limit))
 		goto err_ring;
 	ret = doorbell_get(dev, le32toh(cmd->uar), SIMHCA_SLOT_SRQ, srq->slot, NULL, &srq->uar);
 	if (ret)
@@ -51,15 +54,79 @@ err_free:
 	return obj_status(ret);
 }
 
-uint16_t obj_modify_srq(struct simhca_dev *dev, const struct simhca_srq_attr *cmd)
+/* Copies the receives from the next one to be taken on, @num, to where @to has them. Returns 0 or -EFAULT. */
+static int srq_move(struct simhca_dev *dev, struct simhca_queue *from, struct simhca_queue *to,
+		    uint32_t num)
+{
+	const uint32_t from_size = 1u << from->log_size, to_size = 1u << to->log_size;
+	const uint32_t stride = from->log_stride;
+	uint8_t wqes[SRQ_MOVE_BATCH];
+	uint32_t i = from->ci, n;
+	int ret = 0;
+
+	for (; !ret && num; num -= n, i += n) {
+		uint32_t from_pos = i & (from_size - 1), to_pos = i & (to_size - 1);
+
+		n = min_u32(min_u32(num, SRQ_MOVE_BATCH >> stride),
+			    min_u32(from_size - from_pos, to_size - to_pos));
+		dma_map_read_lock(dev->hca.map);
+		ret = ring_read(dev, &from->ring, (uint64_t)from_pos << stride, wqes, n << stride);
+		if (!ret)
+			ret = ring_write(dev, &to->ring, (uint64_t)to_pos << stride, wqes,
+					 n << stride);
+		dma_map_read_unlock(dev->hca.map);
+	}
+	if (ret)
+		dev->hca.stats.translate_faults++;
+	return ret;
+}
+
+static int srq_set_ring(struct simhca_srq *srq, const struct simhca_sgl *sgl, uint8_t log_size)
+{
+	struct simhca_dev *dev = srq->rq.dev;
+	struct simhca_queue *old = &srq->rq.q;
+	struct simhca_queue new = { .ci = old->ci };
+	int ret, num;
+
+	num = queue_avail(old, srq->rq.pi);
+	if (num < 0)
+		return -EINVAL;
+	ret = obj_create_rq(dev, &new, sgl, log_size, old->log_stride);
+	if (ret)
+		return ret;
+	ret = (uint32_t)num > 1u << log_size ? -EINVAL : srq_move(dev, old, &new, num);
+	if (ret) {
+		ring_destroy(dev, &new.ring);
+		return ret;
+	}
+	ring_destroy(dev, &old->ring);
+	*old = new;
+	return 0;
+}
+
+uint16_t obj_modify_srq(struct simhca_dev *dev, const struct simhca_cmd_modify_srq *cmd)
 {
 	struct engine_rq *base = idtab_get(&dev->hca.srqs, le32toh(cmd->srqn));
+	uint32_t mask = le32toh(cmd->mask);
+	struct simhca_srq *srq;
+	uint8_t log_size;
+	uint32_t limit;
+	int ret;
 
 	if (!base)
 		return SIMHCA_CMD_ENOENT;
-	if (!srq_limit_ok(to_srq(base), le32toh(cmd->limit)))
+	srq = to_srq(base);
+	log_size = mask & SIMHCA_SRQ_RING ? cmd->log_size : srq->rq.q.log_size;
+	limit = mask & SIMHCA_SRQ_LIMIT ? le32toh(cmd->limit) : base->limit;
+	if (mask & ~(SIMHCA_SRQ_LIMIT | SIMHCA_SRQ_RING) || log_size > SIMHCA_MAX_LOG_WR ||
+	    !srq_limit_ok(log_size, limit))
 		return SIMHCA_CMD_EINVAL;
-	base->limit = le32toh(cmd->limit);
+	if (mask & SIMHCA_SRQ_RING) {
+		ret = srq_set_ring(srq, &cmd->ring, log_size);
+		if (ret)
+			return obj_status(ret);
+	}
+	base->limit = limit;
 	return SIMHCA_CMD_OK;
 }
 

@@ -135,21 +135,23 @@ struct simhca_wq {
 
 /*
  * A receive is known by its tag, an index of @wrid: receives of an SRQ complete in any order. There are
- * as many tags as entries in the ring, which is in order: with a tag there always is room there, too.
+ * as many tags as entries in the ring, or more if it once was larger. The ring is in order: while fewer
+ * tags are taken than it has entries there is room in it.
  */
 struct simhca_srq {
 	struct ibv_srq ibvsrq;
-	struct simhca_buf buf;
-	uint32_t size;			/* WQEs: a power of two */
 	uint32_t log_stride;
 	uint32_t max_sge;
 	struct simhca_uar_map *uar_map;
 	struct simhca_srq_db *db;
 
 	pthread_spinlock_t lock;	/* guards the rest, the ring, and its doorbell */
+	struct simhca_buf buf;
+	uint32_t size;			/* WQEs: a power of two */
 	uint32_t head;			/* WQEs posted, modulo 2^32 */
 	uint64_t *wrid;			/* by tag */
 	uint32_t *free_tags;
+	uint32_t num_tags;
 	uint32_t num_free;
 };
 

@@ -21,6 +21,8 @@ DECLARE_DRV_CMD(simhca_resize_cq, IB_USER_VERBS_CMD_RESIZE_CQ,
 		simhca_ibv_resize_cq, empty);
 DECLARE_DRV_CMD(simhca_create_srq, IB_USER_VERBS_CMD_CREATE_SRQ,
 		simhca_ibv_create_srq, simhca_ibv_create_srq_resp);
+DECLARE_DRV_CMD(simhca_modify_srq, IB_USER_VERBS_CMD_MODIFY_SRQ,
+		simhca_ibv_modify_srq, empty);
 DECLARE_DRV_CMD(simhca_create_qp, IB_USER_VERBS_CMD_CREATE_QP,
 		simhca_ibv_create_qp, simhca_ibv_create_qp_resp);
 

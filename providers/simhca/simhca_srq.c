@@ -12,7 +12,44 @@
 #include "simhca_db.h"
 #include "simhca_wqe.h"
 
-/* The ring for @max_wr receives of at most @max_sge SGEs, and their tags, all of them free. */
+/* At least @size tags; the new ones are free. */
+static int simhca_add_tags(struct simhca_srq *srq, uint32_t size)
+{
+	uint32_t *free_tags;
+	uint64_t *wrid;
+
+	if (size <= srq->num_tags)
+		return 0;
+
+	wrid = realloc(srq->wrid, size * sizeof(*wrid));
+	if (!wrid)
+		return ENOMEM;
+	srq->wrid = wrid;
+
+	free_tags = realloc(srq->free_tags, size * sizeof(*free_tags));
+	if (!free_tags)
+		return ENOMEM;
+	srq->free_tags = free_tags;
+
+	while (srq->num_tags < size)
+		free_tags[srq->num_free++] = srq->num_tags++;
+
+	return 0;
+}
+
+/* Receives that were posted, and whose completions were not polled */
+static uint32_t simhca_srq_used(const struct simhca_srq *srq)
+{
+	return srq->num_tags - srq->num_free;
+}
+
+static void simhca_free_srq_tags(struct simhca_srq *srq)
+{
+	free(srq->free_tags);
+	free(srq->wrid);
+}
+
+/* The ring for the receives that are asked for, and their tags, all free. */
 static int simhca_alloc_srq_bufs(struct simhca_context *ctx,
 				 struct simhca_srq *srq, struct ibv_pd *pd,
 				 const struct ibv_srq_attr *attr)
@@ -29,19 +66,9 @@ static int simhca_alloc_srq_bufs(struct simhca_context *ctx,
 	srq->max_sge = min_t(uint32_t, ctx->max_sge,
 			     room / sizeof(struct simhca_sge));
 
-	srq->wrid = calloc(srq->size, sizeof(*srq->wrid));
-	if (!srq->wrid)
-		return ENOMEM;
-
-	srq->free_tags = calloc(srq->size, sizeof(*srq->free_tags));
-	if (!srq->free_tags) {
-		ret = ENOMEM;
-		goto err_free_wrid;
-	}
-	while (srq->num_free < srq->size) {
-		srq->free_tags[srq->num_free] = srq->num_free;
-		srq->num_free++;
-	}
+	ret = simhca_add_tags(srq, srq->size);
+	if (ret)
+		goto err_free_tags;
 
 	ret = simhca_alloc_buf(&srq->buf, pd,
 			       (size_t)srq->size << srq->log_stride,
@@ -52,17 +79,14 @@ static int simhca_alloc_srq_bufs(struct simhca_context *ctx,
 	return 0;
 
 err_free_tags:
-	free(srq->free_tags);
-err_free_wrid:
-	free(srq->wrid);
+	simhca_free_srq_tags(srq);
 	return ret;
 }
 
 static void simhca_free_srq_bufs(struct simhca_srq *srq)
 {
 	simhca_free_buf(&srq->buf);
-	free(srq->free_tags);
-	free(srq->wrid);
+	simhca_free_srq_tags(srq);
 }
 
 struct ibv_srq *simhca_create_srq(struct ibv_pd *pd,
@@ -122,10 +146,53 @@ err_free_srq:
 	return NULL;
 }
 
+/* The device moves what is in the ring: nobody may post meanwhile. */
+static int simhca_resize_srq(struct simhca_srq *srq, struct ibv_srq_attr *attr,
+			     int attr_mask)
+{
+	struct simhca_context *ctx = to_simhca_ctx(srq->ibvsrq.context);
+	struct simhca_modify_srq cmd = {};
+	struct simhca_buf buf, old;
+	uint32_t size;
+	int ret;
+
+	if (!attr->max_wr || attr->max_wr > 1u << ctx->max_log_wr)
+		return EINVAL;
+
+	cmd.log_size = simhca_log2_up(attr->max_wr);
+	size = 1u << cmd.log_size;
+	ret = simhca_alloc_buf(&buf, srq->ibvsrq.pd,
+			       (size_t)size << srq->log_stride,
+			       SIMHCA_RESOURCE_SRQ);
+	if (ret)
+		return ret;
+
+	cmd.buf_va = (uintptr_t)buf.addr;
+	pthread_spin_lock(&srq->lock);
+	ret = simhca_srq_used(srq) > size ? EINVAL :
+					    simhca_add_tags(srq, size);
+	if (!ret)
+		ret = ibv_cmd_modify_srq(&srq->ibvsrq, attr, attr_mask,
+					 &cmd.ibv_cmd, sizeof(cmd));
+	old = ret ? buf : srq->buf;
+	if (!ret) {
+		srq->buf = buf;
+		srq->size = size;
+	}
+	pthread_spin_unlock(&srq->lock);
+	simhca_free_buf(&old);
+
+	return ret;
+}
+
 int simhca_modify_srq(struct ibv_srq *ibvsrq, struct ibv_srq_attr *attr,
 		      int attr_mask)
 {
 	struct ibv_modify_srq cmd = {};
+
+	if (attr_mask & IBV_SRQ_MAX_WR)
+		return simhca_resize_srq(to_simhca_srq(ibvsrq), attr,
+					 attr_mask);
 
 	return ibv_cmd_modify_srq(ibvsrq, attr, attr_mask, &cmd, sizeof(cmd));
 }
@@ -167,7 +234,7 @@ int simhca_post_srq_recv(struct ibv_srq *ibvsrq, struct ibv_recv_wr *wr,
 
 	start = srq->head;
 	for (; wr; wr = wr->next) {
-		if (!srq->num_free)
+		if (simhca_srq_used(srq) >= srq->size)
 			ret = ENOMEM;
 		else if ((unsigned int)wr->num_sge > srq->max_sge)
 			ret = EINVAL;
@@ -203,7 +270,7 @@ bool simhca_srq_take(struct simhca_srq *srq, uint32_t tag, uint64_t *wr_id)
 	bool ok;
 
 	pthread_spin_lock(&srq->lock);
-	ok = tag < srq->size && srq->num_free < srq->size;
+	ok = tag < srq->num_tags && simhca_srq_used(srq);
 	if (ok) {
 		*wr_id = srq->wrid[tag];
 		srq->free_tags[srq->num_free++] = tag;

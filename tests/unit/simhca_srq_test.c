@@ -21,6 +21,7 @@
 struct srq {
 	struct front *t;
 	uint64_t ring;
+	uint32_t log_size;
 	uint32_t pi;
 };
 
@@ -48,6 +49,7 @@ static int setup(void **state)
 	front_setup_connected((void **)&s->t);
 	g = &s->t->g[1];
 	s->ring = guest_alloc(g, 4096, 4096);
+	s->log_size = SRQ_LOG;
 	/* What an earlier object left in the doorbell means nothing. */
 	guest_uar(g, 2)->srq[SRQ_SLOT].pi = 77;
 	cmd = create_cmd(s);
@@ -77,7 +79,7 @@ static void srq_ring(struct srq *s)
 
 static void post_recv(struct srq *s, uint32_t tag)
 {
-	uint32_t entry = s->pi++ % (1u << SRQ_LOG);
+	uint32_t entry = s->pi++ % (1u << s->log_size);
 	uint8_t *at = guest_ptr(&s->t->g[1], s->ring + (entry << SRQ_STRIDE));
 	struct simhca_rq_wqe wqe = { .num_sge = 1, .tag = tag };
 	struct simhca_sge sge = { .addr = s->t->buf[1], .length = 64, .lkey = GUEST_KEY };
@@ -87,11 +89,10 @@ static void post_recv(struct srq *s, uint32_t tag)
 	srq_ring(s);
 }
 
+/* Nobody polls for its completion: there is none. */
 static void post_send(struct srq *s)
 {
-	struct simhca_sq_wqe wqe = {
-		.opcode = SIMHCA_WR_SEND, .flags = SIMHCA_WR_SIGNALED, .num_sge = 1,
-	};
+	struct simhca_sq_wqe wqe = { .opcode = SIMHCA_WR_SEND, .num_sge = 1 };
 
 	guest_post_send(&s->t->qp[0], &wqe, s->t->buf[0], 16, GUEST_KEY);
 	guest_ring(&s->t->qp[0]);
@@ -115,10 +116,53 @@ static uint16_t command(struct srq *s, uint16_t opcode, uint32_t srqn, uint32_t 
 	struct simhca_cmd cmd = {
 		.opcode = opcode,
 		.out_addr = s->t->g[1].out,
-		.payload.modify_srq = { .srqn = srqn, .limit = limit },
+		.payload.modify_srq = {
+			.srqn = srqn, .mask = SIMHCA_SRQ_LIMIT, .limit = limit,
+		},
 	};
 
 	return guest_cmd(&s->t->g[1], &cmd);
+}
+
+static struct simhca_cmd resize_cmd(uint64_t ring, uint32_t log_size)
+{
+	struct simhca_cmd cmd = {
+		.opcode = SIMHCA_CMD_MODIFY_SRQ,
+		.payload.modify_srq = {
+			.srqn = SRQN, .mask = SIMHCA_SRQ_RING, .log_size = log_size,
+			.ring = guest_sgl(ring, 1ull << (log_size + SRQ_STRIDE)),
+		},
+	};
+
+	return cmd;
+}
+
+/* To a new ring. What is in the old one afterwards means nothing. */
+static uint16_t resize(struct srq *s, uint32_t log_size)
+{
+	const uint64_t bytes = 1ull << (s->log_size + SRQ_STRIDE);
+	uint64_t ring = guest_alloc(&s->t->g[1], 1ull << (log_size + SRQ_STRIDE), 64);
+	struct simhca_cmd cmd = resize_cmd(ring, log_size);
+	uint16_t status = guest_cmd(&s->t->g[1], &cmd);
+
+	if (status == SIMHCA_CMD_OK) {
+		memset(guest_ptr(&s->t->g[1], s->ring), 0xff, bytes);
+		s->ring = ring;
+		s->log_size = log_size;
+	}
+	return status;
+}
+
+/* A message comes, into the receive with this tag. */
+static void expect_recv(struct srq *s, uint32_t tag)
+{
+	struct simhca_cqe cqe;
+
+	post_send(s);
+	assert_true(guest_poll_wait(&s->t->cq[1], &cqe, WAIT_MS));
+	assert_int_equal(cqe.status, SIMHCA_WC_SUCCESS);
+	assert_int_equal(cqe.wqe_index, tag);
+	assert_int_equal(cqe.byte_len, 16);
 }
 
 static uint32_t query_limit(struct srq *s)
@@ -166,6 +210,117 @@ static void test_limit(void **state)
 	post_send(s);
 	expect_event(s, SIMHCA_EVENT_SRQ_LIMIT, SRQN);
 	assert_int_equal(query_limit(s), 0);
+}
+
+/* Receives are taken in order, whatever the ring was when they were posted, and wherever in it they lay. */
+static void test_resize(void **state)
+{
+	static const uint32_t logs[] = { 4, 3, 9, 10, 3, 12, 2, 2, 5 };
+	struct srq *s = *state;
+	uint32_t posted = 0, taken = 0, i, n;
+
+	for (i = 0; i < sizeof(logs) / sizeof(*logs); i++) {
+		for (n = 1u << s->log_size; posted - taken < n; posted++)
+			post_recv(s, posted);
+		/* As many remain as the new ring has room for, or all but three. */
+		n = 1u << logs[i] < n ? 1u << logs[i] : n - 3;
+		if (1u << logs[i] < 1u << s->log_size)
+			assert_int_equal(resize(s, logs[i]), SIMHCA_CMD_EINVAL);
+		for (; posted - taken > n; taken++)
+			expect_recv(s, taken);
+		assert_int_equal(resize(s, logs[i]), SIMHCA_CMD_OK);
+		expect_recv(s, taken++);
+	}
+	while (taken != posted)
+		expect_recv(s, taken++);
+}
+
+/* The QP never notices that the ring is another. */
+static void test_resize_under_traffic(void **state)
+{
+	struct srq *s = *state;
+	uint32_t posted = 0, taken = 0, i;
+	struct simhca_cqe cqe;
+
+	for (i = 0; i < 200; i++) {
+		for (; posted - taken < 8; posted++)
+			post_recv(s, posted);
+		post_send(s);
+		post_send(s);
+		assert_int_equal(resize(s, 3 + i % 3), SIMHCA_CMD_OK);
+		for (unsigned int j = 0; j < 2; j++, taken++) {
+			assert_true(guest_poll_wait(&s->t->cq[1], &cqe, WAIT_MS));
+			assert_int_equal(cqe.status, SIMHCA_WC_SUCCESS);
+			assert_int_equal(cqe.wqe_index, taken);
+		}
+	}
+}
+
+/* Ring and limit together, or nothing. */
+static void test_resize_commands(void **state)
+{
+	const uint64_t nowhere = GUEST_RAM_IOVA + GUEST_RAM_SIZE;
+	struct srq *s = *state;
+	struct guest *g = &s->t->g[1];
+	struct simhca_cmd cmd;
+	uint64_t ring = guest_alloc(g, 4096, 4096);
+	uint32_t i;
+
+	for (i = 0; i < 4; i++)
+		post_recv(s, i);
+	assert_int_equal(command(s, SIMHCA_CMD_MODIFY_SRQ, SRQN, 3), SIMHCA_CMD_OK);
+
+#define BAD(field, value, status) do {							\
+		cmd = resize_cmd(ring, 4);						\
+		cmd.payload.modify_srq.field = value;					\
+		assert_int_equal(guest_cmd(g, &cmd), status);				\
+	} while (0)
+	BAD(srqn, 4, SIMHCA_CMD_ENOENT);
+	BAD(mask, 1u << 2 | SIMHCA_SRQ_RING, SIMHCA_CMD_EINVAL);
+	BAD(log_size, SIMHCA_MAX_LOG_WR + 1, SIMHCA_CMD_EINVAL);
+	BAD(log_size, 255, SIMHCA_CMD_EINVAL);
+	BAD(log_size, 5, SIMHCA_CMD_EINVAL);
+	BAD(ring.nsegs, 0, SIMHCA_CMD_EINVAL);
+	BAD(ring.length, 1u << (3 + SRQ_STRIDE), SIMHCA_CMD_EINVAL);
+	BAD(ring.addr, nowhere, SIMHCA_CMD_EFAULT);
+	BAD(mask, SIMHCA_SRQ_RING | SIMHCA_SRQ_LIMIT, SIMHCA_CMD_OK);
+	s->ring = ring;
+	s->log_size = 4;
+	assert_int_equal(query_limit(s), 0);
+	BAD(limit, 99, SIMHCA_CMD_OK);		/* is not asked for */
+#undef BAD
+	assert_int_equal(query_limit(s), 0);
+
+	/* The limit that stays must be possible, too; and the one that comes, with the ring that comes. */
+	assert_int_equal(command(s, SIMHCA_CMD_MODIFY_SRQ, SRQN, 9), SIMHCA_CMD_OK);
+	assert_int_equal(resize(s, 3), SIMHCA_CMD_EINVAL);
+	cmd = resize_cmd(ring, 3);
+	cmd.payload.modify_srq.mask |= SIMHCA_SRQ_LIMIT;
+	cmd.payload.modify_srq.limit = 9;
+	assert_int_equal(guest_cmd(g, &cmd), SIMHCA_CMD_EINVAL);
+	assert_int_equal(query_limit(s), 9);
+	cmd.payload.modify_srq.limit = 8;
+	cmd.payload.modify_srq.ring.addr = guest_alloc(g, 4096, 4096);
+	assert_int_equal(guest_cmd(g, &cmd), SIMHCA_CMD_OK);
+	assert_int_equal(query_limit(s), 8);
+	assert_int_equal(command(s, SIMHCA_CMD_MODIFY_SRQ, SRQN, 0), SIMHCA_CMD_OK);
+	for (i = 0; i < 4; i++)
+		expect_recv(s, i);
+}
+
+/* A producer index that cannot be is no reason to read, or write, elsewhere. */
+static void test_resize_impossible_index(void **state)
+{
+	struct srq *s = *state;
+
+	s->pi = (1u << SRQ_LOG) + 1;
+	srq_ring(s);
+	assert_int_equal(resize(s, 5), SIMHCA_CMD_EINVAL);
+	s->pi = 0;
+	srq_ring(s);
+	assert_int_equal(resize(s, 5), SIMHCA_CMD_OK);
+	post_recv(s, 11);
+	expect_recv(s, 11);
 }
 
 static void test_impossible_index(void **state)
@@ -238,6 +393,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		C(test_tags),
 		C(test_limit),
+		C(test_resize),
+		C(test_resize_under_traffic),
+		C(test_resize_commands),
+		C(test_resize_impossible_index),
 		C(test_impossible_index),
 		C(test_commands),
 	};

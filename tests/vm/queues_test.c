@@ -346,9 +346,136 @@ TEST_F_TIMEOUT(queues, srq_limit, 120)
 
 	attr.srq_limit = SRQ_WR + 1;
 	ASSERT_EQ(EINVAL, ibv_modify_srq(s.srq, &attr, IBV_SRQ_LIMIT));
-	attr.max_wr = 2 * SRQ_WR;
-	ASSERT_EQ(EOPNOTSUPP, ibv_modify_srq(s.srq, &attr, IBV_SRQ_MAX_WR));
 	ASSERT_EQ(EBUSY, ibv_destroy_srq(s.srq));
+	ASSERT_EQ(0, shared_close(&s));
+}
+
+/* The next message goes into the receive with this id. */
+static int srq_recv_one(struct shared *s, struct ibv_mr *mr, uint64_t id)
+{
+	int who = id % SRQ_QPS;
+	struct ibv_wc wc;
+
+	if (post_send(s->send[who], 0, mr, id % 4096, 8, IBV_SEND_SIGNALED) ||
+	    poll_one(s->send_cq, &wc) != 1 || wc.status || poll_one(s->recv_cq, &wc) != 1)
+		return -EIO;
+	return wc.status == IBV_WC_SUCCESS && wc.wr_id == id &&
+	       wc.qp_num == s->recv[who]->qp_num ? 0 : -EBADMSG;
+}
+
+/* What was posted stays in its order; there is room for as many as the new size says, of which posted ones are a part. */
+TEST_F_TIMEOUT(queues, srq_resize, 120)
+{
+	static const uint32_t sizes[] = { 64, 16, 256, 8, 1024, 5, 1, 32768, 16 };
+	struct ibv_srq_attr attr = { 0 }, got;
+	uint64_t posted = 0, taken = 0;
+	uint32_t now = SRQ_WR;
+	struct shared s;
+
+	ASSERT_EQ(0, shared_open(&self->pair, &s));
+	for (int i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+		attr.max_wr = sizes[i];
+		for (; posted - taken < now && posted - taken < 300; posted++)
+			ASSERT_EQ(0, post_srq(s.srq, posted, self->mr, 0, 64));
+		while (posted - taken > sizes[i]) {
+			/* Those of size 5 have room for 8. */
+			if (posted - taken > 8)
+				ASSERT_EQ(EINVAL, ibv_modify_srq(s.srq, &attr, IBV_SRQ_MAX_WR));
+			ASSERT_EQ(0, srq_recv_one(&s, self->mr, taken++));
+		}
+		ASSERT_EQ(0, ibv_modify_srq(s.srq, &attr, IBV_SRQ_MAX_WR));
+		ASSERT_EQ(0, ibv_query_srq(s.srq, &got));
+		ASSERT_LE(sizes[i], got.max_wr);
+		ASSERT_GT(2 * sizes[i], got.max_wr);
+		now = got.max_wr;
+		if (now <= 256) {
+			for (; posted - taken < now; posted++)
+				ASSERT_EQ(0, post_srq(s.srq, posted, self->mr, 0, 64));
+			ASSERT_EQ(ENOMEM, post_srq(s.srq, posted, self->mr, 0, 64));
+		}
+		ASSERT_EQ(0, srq_recv_one(&s, self->mr, taken++));
+	}
+	while (taken != posted)
+		ASSERT_EQ(0, srq_recv_one(&s, self->mr, taken++));
+	ASSERT_EQ(0, shared_close(&s));
+}
+
+/* Size and limit together, or neither */
+TEST_F(queues, srq_resize_and_limit)
+{
+	const int both = IBV_SRQ_MAX_WR | IBV_SRQ_LIMIT;
+	struct ibv_srq_attr attr = { .max_wr = 32, .srq_limit = 33 };
+	struct ibv_device_attr dev;
+	struct shared s;
+
+	ASSERT_EQ(0, ibv_query_device(self->pair.ctx, &dev));
+	ASSERT_TRUE(dev.device_cap_flags & IBV_DEVICE_SRQ_RESIZE);
+	ASSERT_EQ(0, shared_open(&self->pair, &s));
+	ASSERT_EQ(EINVAL, ibv_modify_srq(s.srq, &attr, both));
+	attr = (struct ibv_srq_attr) { .max_wr = dev.max_srq_wr + 1 };
+	ASSERT_EQ(EINVAL, ibv_modify_srq(s.srq, &attr, both));
+	attr.max_wr = 0;
+	ASSERT_EQ(EINVAL, ibv_modify_srq(s.srq, &attr, both));
+	ASSERT_EQ(0, ibv_query_srq(s.srq, &attr));
+	ASSERT_EQ(SRQ_WR, attr.max_wr);
+	ASSERT_EQ(0, attr.srq_limit);
+
+	attr = (struct ibv_srq_attr) { .max_wr = 32, .srq_limit = 32 };
+	ASSERT_EQ(0, ibv_modify_srq(s.srq, &attr, both));
+	/* It would be above the size. */
+	attr = (struct ibv_srq_attr) { .max_wr = 16 };
+	ASSERT_EQ(EINVAL, ibv_modify_srq(s.srq, &attr, IBV_SRQ_MAX_WR));
+	ASSERT_EQ(0, ibv_query_srq(s.srq, &attr));
+	ASSERT_EQ(32, attr.max_wr);
+	ASSERT_EQ(32, attr.srq_limit);
+	attr = (struct ibv_srq_attr) { .max_wr = 16, .srq_limit = 2 };
+	ASSERT_EQ(0, ibv_modify_srq(s.srq, &attr, both));
+	for (int i = 0; i < 2; i++)
+		ASSERT_EQ(0, post_srq(s.srq, i, self->mr, 0, 64));
+	ASSERT_EQ(0, srq_recv_one(&s, self->mr, 0));
+	EXPECT_EVENT(IBV_EVENT_SRQ_LIMIT_REACHED, srq, s.srq);
+	ASSERT_EQ(0, srq_recv_one(&s, self->mr, 1));
+	ASSERT_EQ(0, shared_close(&s));
+}
+
+struct srq_resizer {
+	struct ibv_srq *srq;
+	atomic_bool stop;
+	atomic_uint done;
+	int err;
+};
+
+static void *srq_resize_loop(void *arg)
+{
+	struct srq_resizer *r = arg;
+
+	for (; !r->stop && !r->err; r->done++) {
+		struct ibv_srq_attr attr = { .max_wr = SRQ_WR << r->done % 4 };
+
+		r->err = ibv_modify_srq(r->srq, &attr, IBV_SRQ_MAX_WR);
+	}
+	return NULL;
+}
+
+TEST_F_TIMEOUT(queues, srq_resize_under_traffic, 120)
+{
+	struct srq_resizer r = { 0 };
+	uint64_t posted = 0, taken = 0;
+	pthread_t thread;
+	struct shared s;
+
+	ASSERT_EQ(0, shared_open(&self->pair, &s));
+	r.srq = s.srq;
+	ASSERT_EQ(0, pthread_create(&thread, NULL, srq_resize_loop, &r));
+	while (taken < 3000 || r.done < 50) {
+		for (; posted - taken < SRQ_WR; posted++)
+			ASSERT_EQ(0, post_srq(s.srq, posted, self->mr, 0, 64));
+		for (int i = 0; i < 5; i++)
+			ASSERT_EQ(0, srq_recv_one(&s, self->mr, taken++));
+	}
+	r.stop = true;
+	pthread_join(thread, NULL);
+	ASSERT_EQ(0, r.err);
 	ASSERT_EQ(0, shared_close(&s));
 }
 

@@ -118,6 +118,20 @@ struct simhca_ibv_create_srq_resp {
 };
 
 /**
+ * struct simhca_ibv_modify_srq - give an SRQ another ring; the caller does not post
+ * @buf_va: ring in the process, page aligned, entries as long as those of the old one
+ * @log_size: log2 of entries
+ * @reserved: 0
+ *
+ * Only with IB_SRQ_MAX_WR.
+ */
+struct simhca_ibv_modify_srq {
+	__aligned_u64 buf_va;
+	__u32 log_size;
+	__u32 reserved;
+};
+
+/**
  * struct simhca_ibv_create_qp - create a QP
  * @sq_va: send ring in the process, page aligned
  * @rq_va: receive ring, page aligned; 0: no receive queue, or an SRQ

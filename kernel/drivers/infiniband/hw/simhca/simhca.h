@@ -167,6 +167,7 @@ enum simhca_sw_counter {
 	SIMHCA_CNT_CREATE_CQ_ERR,
 	SIMHCA_CNT_RESIZE_CQ_ERR,
 	SIMHCA_CNT_CREATE_SRQ_ERR,
+	SIMHCA_CNT_MODIFY_SRQ_ERR,
 	SIMHCA_CNT_CREATE_QP_ERR,
 	SIMHCA_CNT_MODIFY_QP_ERR,
 	SIMHCA_CNT_EVENT_LOST,
@@ -435,6 +436,7 @@ struct simhca_kwq {
  * struct simhca_srq - a shared receive queue
  * @ibsrq: embedded
  * @umem: the ring, or NULL in an SRQ of a kernel user
+ * @lock: one change at a time, protects @umem and stores to @max_wr
  * @wq: the queue of a kernel user; its &simhca_kwq.wrids are by tag, for receives complete in any
  *      order. There are as many tags as entries.
  * @free_tags: tags of no receive; under the lock of @wq
@@ -443,11 +445,13 @@ struct simhca_kwq {
  * @srqn: its number
  * @slot: its doorbell
  * @max_wr: receives the ring can hold
+ * @log_stride: log2 of bytes of an entry
  * @max_sge: SGEs an entry can hold
  */
 struct simhca_srq {
 	struct ib_srq ibsrq;
 	struct ib_umem *umem;
+	struct mutex lock;	/* protects @umem and @max_wr */
 	struct simhca_kwq wq;
 	u32 *free_tags;
 	u32 num_free;
@@ -455,6 +459,7 @@ struct simhca_srq {
 	u32 srqn;
 	struct simhca_slot slot;
 	u32 max_wr;
+	u32 log_stride;
 	u32 max_sge;
 };
 

@@ -43,7 +43,7 @@
 #define SIMHCA_REG_CMDQ_LOG_SIZE	0x30	/* 32 RW  log2 of entries, 1..CMDQ_MAX_LOG */
 
 #define SIMHCA_MAGIC			0x484d4953	/* "SIMH" */
-#define SIMHCA_VERSION			8
+#define SIMHCA_VERSION			9
 #define SIMHCA_CMDQ_MAX_LOG		8
 
 #define SIMHCA_STATUS_ENABLED		(1u << 0)	/* rings accepted, commands are served */
@@ -490,7 +490,34 @@ struct simhca_cmd_create_srq {
 };
 
 /**
- * struct simhca_srq_attr - attributes of an SRQ; MODIFY_SRQ takes it, QUERY_SRQ gives it
+/* simhca_cmd_modify_srq.mask: what is changed */
+#define SIMHCA_SRQ_LIMIT		(1u << 0)
+#define SIMHCA_SRQ_RING			(1u << 1)	/* @log_size, @ring */
+
+/**
+ * struct simhca_cmd_modify_srq - change a shared receive queue, all parts at once or, after an error, none
+ * @srqn: the SRQ
+ * @mask: SIMHCA_SRQ_*
+ * @limit: as in &struct simhca_srq_attr; not more than entries
+ * @log_size: log2 of entries
+ * @reserved: 0
+ * @ring: the ring, entries as long as those of the old one
+ *
+ * With SIMHCA_SRQ_RING receives that were not taken move to the new ring, where receive number n is
+ * entry n modulo its size, and numbers go on: @pi of the doorbell stays. The device does not touch
+ * the old ring any more when this has completed. Until then software leaves ring and @pi alone. A
+ * ring that has no room for the receives is refused (SIMHCA_CMD_EINVAL).
+ */
+struct simhca_cmd_modify_srq {
+	__le32 srqn;
+	__le32 mask;
+	__le32 limit;
+	__u8 log_size;
+	__u8 reserved[3];
+	struct simhca_sgl ring;
+};
+
+ * struct simhca_srq_attr - attributes of an SRQ, output of QUERY_SRQ
  * @srqn: the SRQ
  * @limit: SIMHCA_EVENT_SRQ_LIMIT comes when a receive is wanted and fewer than this many remain
  *	   behind it, once: @limit is 0 again then. 0: no event.
@@ -678,7 +705,7 @@ struct simhca_cmd {
 		struct simhca_cmd_resize_cq resize_cq;
 		struct simhca_cmd_modify_cq modify_cq;
 		struct simhca_cmd_create_srq create_srq;
-		struct simhca_srq_attr modify_srq;
+		struct simhca_cmd_modify_srq modify_srq;
 		struct simhca_cmd_query_srq query_srq;
 		struct simhca_cmd_mcast mcast;
 		__u8 raw[112];

@@ -143,6 +143,8 @@ int simhca_create_srq(struct ib_srq *ibsrq, struct ib_srq_init_attr *init_attr,
 	if (err)
 		goto err_out;
 
+	mutex_init(&srq->lock);
+	srq->log_stride = req.log_stride;
 	srq->max_wr = attr->max_wr;
 	srq->max_sge = attr->max_sge;
 
@@ -179,34 +181,108 @@ err_srqn:
 err_slot:
 	simhca_slot_free(simhca_uars(dev, uctx), SIMHCA_SLOT_SRQ, &srq->slot);
 err_ring:
+	mutex_destroy(&srq->lock);
 	simhca_srq_free_ring(dev, srq);
 err_out:
 	simhca_count(dev, SIMHCA_CNT_CREATE_SRQ_ERR);
 	return err;
 }
 
+/* The ring that a process gives to its SRQ. Its entries are as long as they were. */
+static struct ib_umem *simhca_srq_get_ring(struct simhca_dev *dev, struct simhca_srq *srq,
+					   const struct ib_srq_attr *attr, struct ib_udata *udata,
+					   u32 *log_size)
+{
+	struct simhca_ibv_modify_srq req;
+	int err;
+
+	err = ib_copy_validate_udata_in(udata, req, reserved);
+	if (err)
+		return ERR_PTR(err);
+
+	if (req.reserved || !attr->max_wr ||
+	    !simhca_rq_ok(dev, req.buf_va, req.log_size, srq->log_stride, attr->max_wr,
+			  srq->max_sge)) {
+		ibdev_dbg(&dev->ibdev, "SRQ %u: bad ring for %u WQEs: va %#llx, log_size %u\n",
+			  srq->srqn, attr->max_wr, req.buf_va, req.log_size);
+		return ERR_PTR(-EINVAL);
+	}
+
+	*log_size = req.log_size;
+	return ib_umem_get_va(&dev->ibdev, req.buf_va, BIT(req.log_size + srq->log_stride),
+			      IB_ACCESS_LOCAL_WRITE);
+}
+
+/* @umem: a new ring of 1 << @log_size entries, or NULL */
+static int simhca_modify_srq_cmd(struct simhca_dev *dev, struct simhca_srq *srq, u32 mask,
+				 u32 limit, struct ib_umem *umem, u32 log_size)
+{
+	struct simhca_cmd cmd = { .opcode = cpu_to_le16(SIMHCA_CMD_MODIFY_SRQ) };
+	struct simhca_cmd_modify_srq *modify = &cmd.payload.modify_srq;
+	struct simhca_sgl_chunks chunks = {};
+	int err;
+
+	if (umem) {
+		err = simhca_sgl_build(dev, umem, BIT(log_size + srq->log_stride), &modify->ring,
+				       &chunks);
+		if (err)
+			return err;
+		mask |= SIMHCA_SRQ_RING;
+	}
+	modify->srqn = cpu_to_le32(srq->srqn);
+	modify->mask = cpu_to_le32(mask);
+	modify->limit = cpu_to_le32(limit);
+	modify->log_size = log_size;
+	err = simhca_cmd_exec(dev, &cmd);
+
+	simhca_sgl_free(dev, &modify->ring, &chunks);
+	return err;
+}
+
 int simhca_modify_srq(struct ib_srq *ibsrq, struct ib_srq_attr *attr,
 		      enum ib_srq_attr_mask attr_mask, struct ib_udata *udata)
 {
+	struct simhca_dev *dev = to_sdev(ibsrq->device);
 	struct simhca_srq *srq = to_ssrq(ibsrq);
-	struct simhca_cmd cmd = {
-		.opcode = cpu_to_le16(SIMHCA_CMD_MODIFY_SRQ),
-		.payload.modify_srq.srqn = cpu_to_le32(srq->srqn),
-	};
+	struct ib_umem *umem = NULL;
+	u32 log_size = 0, max_wr;
 	int err;
 
-	err = ib_no_udata_io(udata);
+	/* Kernel users post in any context, and cannot be made to wait for another ring */
+	if (attr_mask & ~(IB_SRQ_MAX_WR | IB_SRQ_LIMIT) ||
+	    (attr_mask & IB_SRQ_MAX_WR && !udata)) {
+		err = -EOPNOTSUPP;
+		goto err_out;
+	}
+	if (attr_mask & IB_SRQ_MAX_WR) {
+		umem = simhca_srq_get_ring(dev, srq, attr, udata, &log_size);
+		err = PTR_ERR_OR_ZERO(umem);
+	} else {
+		err = ib_no_udata_io(udata);
+	}
 	if (err)
-		return err;
-	if (attr_mask & ~IB_SRQ_LIMIT)
-		return -EOPNOTSUPP;
-	if (!(attr_mask & IB_SRQ_LIMIT))
-		return 0;
-	if (attr->srq_limit > srq->max_wr)
-		return -EINVAL;
+		goto err_out;
 
-	cmd.payload.modify_srq.limit = cpu_to_le32(attr->srq_limit);
-	return simhca_cmd_exec(to_sdev(ibsrq->device), &cmd);
+	/* The device uses one of the two rings, and knows which */
+	mutex_lock(&srq->lock);
+	max_wr = umem ? BIT(log_size) : srq->max_wr;
+	err = -EINVAL;
+	if (!(attr_mask & IB_SRQ_LIMIT) || attr->srq_limit <= max_wr)
+		err = simhca_modify_srq_cmd(dev, srq,
+					    attr_mask & IB_SRQ_LIMIT ? SIMHCA_SRQ_LIMIT : 0,
+					    attr->srq_limit, umem, log_size);
+	if (!err && umem) {
+		swap(srq->umem, umem);
+		WRITE_ONCE(srq->max_wr, max_wr);
+	}
+	mutex_unlock(&srq->lock);
+	ib_umem_release(umem);
+	if (!err)
+		return 0;
+
+err_out:
+	simhca_count(dev, SIMHCA_CNT_MODIFY_SRQ_ERR);
+	return err;
 }
 
 int simhca_query_srq(struct ib_srq *ibsrq, struct ib_srq_attr *attr)
@@ -223,7 +299,7 @@ int simhca_query_srq(struct ib_srq *ibsrq, struct ib_srq_attr *attr)
 	if (err)
 		return err;
 
-	attr->max_wr = srq->max_wr;
+	attr->max_wr = READ_ONCE(srq->max_wr);
 	attr->max_sge = srq->max_sge;
 	attr->srq_limit = le32_to_cpu(hw.limit);
 	return 0;
@@ -244,6 +320,7 @@ int simhca_destroy_srq(struct ib_srq *ibsrq, struct ib_udata *udata)
 	simhca_cmd_destroy(dev, SIMHCA_CMD_DESTROY_SRQ, srq->srqn);
 	simhca_srq_forget(dev, srq);
 	simhca_slot_free(simhca_uars(dev, uctx), SIMHCA_SLOT_SRQ, &srq->slot);
+	mutex_destroy(&srq->lock);
 	simhca_srq_free_ring(dev, srq);
 	return 0;
 }

@@ -27,7 +27,8 @@ static int simhca_query_device(struct ib_device *ibdev, struct ib_device_attr *a
 	memset(attr, 0, sizeof(*attr));
 	attr->device_cap_flags = IB_DEVICE_CURR_QP_STATE_MOD | IB_DEVICE_PORT_ACTIVE_EVENT |
 				 IB_DEVICE_SYS_IMAGE_GUID | IB_DEVICE_RC_RNR_NAK_GEN |
-				 IB_DEVICE_MEM_WINDOW | IB_DEVICE_MEM_WINDOW_TYPE_2B |
+				 IB_DEVICE_SRQ_RESIZE | IB_DEVICE_MEM_WINDOW |
+				 IB_DEVICE_MEM_WINDOW_TYPE_2B |
 				 IB_DEVICE_MEM_MGT_EXTENSIONS | IB_DEVICE_FLUSH_GLOBAL |
 				 IB_DEVICE_ATOMIC_WRITE;
 	attr->kernel_cap_flags = IBK_SG_GAPS_REG;
@@ -225,6 +226,7 @@ static const struct rdma_stat_desc simhca_dev_stats[] = {
 	[SIMHCA_CNT_CREATE_CQ_ERR].name = "create_cq_err",
 	[SIMHCA_CNT_RESIZE_CQ_ERR].name = "resize_cq_err",
 	[SIMHCA_CNT_CREATE_SRQ_ERR].name = "create_srq_err",
+	[SIMHCA_CNT_MODIFY_SRQ_ERR].name = "modify_srq_err",
 	[SIMHCA_CNT_CREATE_QP_ERR].name = "create_qp_err",
 	[SIMHCA_CNT_MODIFY_QP_ERR].name = "modify_qp_err",
 	[SIMHCA_CNT_EVENT_LOST].name = "events_lost",
