@@ -355,15 +355,14 @@ struct simhca_mw {
 };
 
 /**
- * struct simhca_ring - a ring of a kernel user
- * @buf: the entries, or NULL
- * @dma: its DMA address
- * @size: bytes
+ * struct simhca_ring - a ring of a kernel user, in pieces
+ * @frags: the pieces, of SIMHCA_RING_FRAG bytes each but for the last one, or NULL. Entries are
+ *         powers of two, so none lies in two of them.
+ * @sgt: their DMA addresses; there are no pages in it
  */
 struct simhca_ring {
-	void *buf;
-	dma_addr_t dma;
-	size_t size;
+	void **frags;
+	struct sg_table sgt;
 };
 
 /**
@@ -598,6 +597,8 @@ void simhca_sgl_free(struct simhca_dev *dev, struct simhca_sgl *sgl,
 		     struct simhca_sgl_chunks *chunks);
 
 /* simhca_uar.c */
+int simhca_sgl_build_table(struct simhca_dev *dev, const struct sg_table *sgt, u64 offset,
+			   u64 length, struct simhca_sgl *sgl, struct simhca_sgl_chunks *chunks);
 void simhca_uar_pool_init(struct simhca_uar_pool *pool, struct simhca_dev *dev,
 			  struct simhca_ucontext *uctx);
 void simhca_uar_pool_cleanup(struct simhca_uar_pool *pool);

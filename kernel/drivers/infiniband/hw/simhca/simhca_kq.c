@@ -14,6 +14,9 @@
 
 #include "simhca.h"
 
+/* More at once is not always to be had, and more than MAX_PAGE_ORDER never is */
+#define SIMHCA_RING_FRAG_SHIFT		(PAGE_SHIFT + PAGE_ALLOC_COSTLY_ORDER)
+#define SIMHCA_RING_FRAG		BIT(SIMHCA_RING_FRAG_SHIFT)
 
 #define SIMHCA_SEND_FLAGS	(IB_SEND_FENCE | IB_SEND_SIGNALED | IB_SEND_SOLICITED | \
 				 IB_SEND_INLINE)
@@ -53,20 +56,61 @@ static const enum ib_wc_opcode simhca_wc_opcodes[] = {
 
 /* ---- rings ---------------------------------------------------------------------------------- */
 
+static void simhca_ring_free_frags(struct simhca_dev *dev, struct simhca_ring *ring, u32 num)
+{
+	struct scatterlist *sg;
+	u32 i;
+
+	for_each_sg(ring->sgt.sgl, sg, num, i)
+		dma_free_coherent(&dev->pdev->dev, sg_dma_len(sg), ring->frags[i],
+				  sg_dma_address(sg));
+	sg_free_table(&ring->sgt);
+	kvfree(ring->frags);
+	ring->frags = NULL;
+}
+
 static int simhca_ring_alloc(struct simhca_dev *dev, struct simhca_ring *ring, size_t size)
 {
-	/* A ring starts on a page of its own */
-	ring->size = size;
-	ring->buf = dma_alloc_coherent(&dev->pdev->dev, PAGE_ALIGN(size), &ring->dma, GFP_KERNEL);
-	return ring->buf ? 0 : -ENOMEM;
+	/* A ring has its pages for itself */
+	size_t left = PAGE_ALIGN(size);
+	u32 num = DIV_ROUND_UP(left, SIMHCA_RING_FRAG);
+	struct scatterlist *sg;
+	dma_addr_t dma;
+	u32 i;
+
+	ring->frags = kvcalloc(num, sizeof(*ring->frags), GFP_KERNEL);
+	if (!ring->frags)
+		return -ENOMEM;
+	if (sg_alloc_table(&ring->sgt, num, GFP_KERNEL)) {
+		kvfree(ring->frags);
+		ring->frags = NULL;
+		return -ENOMEM;
+	}
+
+	for_each_sg(ring->sgt.sgl, sg, num, i) {
+		size_t len = min_t(size_t, left, SIMHCA_RING_FRAG);
+
+		ring->frags[i] = dma_alloc_coherent(&dev->pdev->dev, len, &dma, GFP_KERNEL);
+		if (!ring->frags[i]) {
+			simhca_ring_free_frags(dev, ring, i);
+			return -ENOMEM;
+		}
+		sg_dma_address(sg) = dma;
+		sg_dma_len(sg) = len;
+		left -= len;
+	}
+	return 0;
 }
 
 static void simhca_ring_free(struct simhca_dev *dev, struct simhca_ring *ring)
 {
-	if (!ring->buf)
-		return;
-	dma_free_coherent(&dev->pdev->dev, PAGE_ALIGN(ring->size), ring->buf, ring->dma);
-	ring->buf = NULL;
+	if (ring->frags)
+		simhca_ring_free_frags(dev, ring, ring->sgt.orig_nents);
+}
+
+static void *simhca_ring_at(const struct simhca_ring *ring, size_t offset)
+{
+	return ring->frags[offset >> SIMHCA_RING_FRAG_SHIFT] + (offset & (SIMHCA_RING_FRAG - 1));
 }
 
 /**
@@ -87,13 +131,7 @@ int simhca_ring_build(struct simhca_dev *dev, struct ib_umem *umem,
 	if (umem)
 		return simhca_sgl_build(dev, umem, length, sgl, chunks);
 
-	*chunks = (struct simhca_sgl_chunks) {};
-	*sgl = (struct simhca_sgl) {
-		.addr = cpu_to_le64(ring->dma),
-		.length = cpu_to_le64(length),
-		.nsegs = cpu_to_le32(1),
-	};
-	return 0;
+	return simhca_sgl_build_table(dev, &ring->sgt, 0, length, sgl, chunks);
 }
 
 /* ---- work queues ---------------------------------------------------------------------------- */
@@ -252,7 +290,7 @@ void simhca_ksrq_cleanup(struct simhca_dev *dev, struct simhca_srq *srq)
 
 static void *simhca_kwq_entry(const struct simhca_kwq *wq)
 {
-	return wq->ring.buf + ((size_t)(wq->head & (wq->size - 1)) << wq->log_stride);
+	return simhca_ring_at(&wq->ring, (size_t)(wq->head & (wq->size - 1)) << wq->log_stride);
 }
 
 static bool simhca_kwq_full(const struct simhca_kwq *wq)
@@ -601,9 +639,9 @@ static void __iomem *simhca_cq_db(const struct simhca_cq *cq)
 /* The number of entries is a power of two */
 static struct simhca_cqe *simhca_cqe(const struct simhca_cq *cq, u32 index)
 {
-	struct simhca_cqe *ring = cq->kcq.ring.buf;
+	u32 entry = index & (cq->ibcq.cqe - 1);
 
-	return &ring[index & (cq->ibcq.cqe - 1)];
+	return simhca_ring_at(&cq->kcq.ring, entry * sizeof(struct simhca_cqe));
 }
 
 /* Did the device write the CQE with this number? 0 is the first since creation. */

@@ -11,10 +11,10 @@
 #include "simhca.h"
 
 /**
- * struct simhca_seg_iter - walks the longest runs of DMA addresses of a umem
+ * struct simhca_seg_iter - walks the longest runs of DMA addresses of a table
  * @sg: next entry
  * @nents: entries left
- * @skip: bytes of @sg that lie before the umem
+ * @skip: bytes of @sg that lie before the buffer
  * @left: bytes of the buffer that are left
  * @addr: the run
  * @len: its bytes
@@ -28,15 +28,13 @@ struct simhca_seg_iter {
 	u64 len;
 };
 
-static void simhca_seg_start(struct simhca_seg_iter *iter, struct ib_umem *umem, u64 length)
+static void simhca_seg_start(struct simhca_seg_iter *iter, const struct sg_table *sgt, u64 offset,
+			     u64 length)
 {
-	struct sg_table *sgt = &umem->sgt_append.sgt;
-
-	/* The list starts on the page the umem starts in, for dma-bufs too */
 	*iter = (struct simhca_seg_iter) {
 		.sg = sgt->sgl,
 		.nents = sgt->nents,
-		.skip = ib_umem_offset(umem),
+		.skip = offset,
 		.left = length,
 	};
 }
@@ -127,17 +125,18 @@ static int simhca_chunks_alloc(struct simhca_sgl_chunks *chunks, u32 num)
 }
 
 /**
- * simhca_sgl_build - describe a buffer
+ * simhca_sgl_build_table - describe a buffer by the DMA side of a scatter/gather table
  * @dev: the device
- * @umem: the memory
- * @length: bytes of it, from the start
+ * @sgt: the table
+ * @offset: bytes of its first entry that lie before the buffer
+ * @length: bytes of the buffer
  * @sgl: filled in, for a command
  * @chunks: memory @sgl needs while the command is executed
  *
  * Return: 0 or an errno. Undone by simhca_sgl_free() after the command.
  */
-int simhca_sgl_build(struct simhca_dev *dev, struct ib_umem *umem, u64 length,
-		     struct simhca_sgl *sgl, struct simhca_sgl_chunks *chunks)
+int simhca_sgl_build_table(struct simhca_dev *dev, const struct sg_table *sgt, u64 offset,
+			   u64 length, struct simhca_sgl *sgl, struct simhca_sgl_chunks *chunks)
 {
 	struct simhca_seg_iter iter;
 	u64 nsegs = 0;
@@ -146,7 +145,7 @@ int simhca_sgl_build(struct simhca_dev *dev, struct ib_umem *umem, u64 length,
 
 	*chunks = (struct simhca_sgl_chunks) {};
 
-	simhca_seg_start(&iter, umem, length);
+	simhca_seg_start(&iter, sgt, offset, length);
 	while (simhca_seg_next(&iter))
 		nsegs++;
 	if (WARN_ON_ONCE(iter.left) || nsegs > SIMHCA_MAX_SEGS)
@@ -157,7 +156,7 @@ int simhca_sgl_build(struct simhca_dev *dev, struct ib_umem *umem, u64 length,
 		.nsegs = cpu_to_le32(nsegs),
 	};
 
-	simhca_seg_start(&iter, umem, length);
+	simhca_seg_start(&iter, sgt, offset, length);
 	if (nsegs == 1) {
 		simhca_seg_next(&iter);
 		sgl->addr = cpu_to_le64(iter.addr);
@@ -184,9 +183,27 @@ int simhca_sgl_build(struct simhca_dev *dev, struct ib_umem *umem, u64 length,
 }
 
 /**
+ * simhca_sgl_build - describe a buffer
+ * @dev: the device
+ * @umem: the memory
+ * @length: bytes of it, from the start
+ * @sgl: filled in, for a command
+ * @chunks: memory @sgl needs while the command is executed
+ *
+ * Return: 0 or an errno. Undone by simhca_sgl_free() after the command.
+ */
+int simhca_sgl_build(struct simhca_dev *dev, struct ib_umem *umem, u64 length,
+		     struct simhca_sgl *sgl, struct simhca_sgl_chunks *chunks)
+{
+	/* The list starts on the page the umem starts in, for dma-bufs too */
+	return simhca_sgl_build_table(dev, &umem->sgt_append.sgt, ib_umem_offset(umem), length,
+				      sgl, chunks);
+}
+
+/**
  * simhca_sgl_free - free what simhca_sgl_build() allocated
  * @dev: the device
- * @sgl: filled in by simhca_sgl_build()
+ * @sgl: filled in by simhca_sgl_build() or simhca_sgl_build_table()
  * @chunks: as well
  */
 void simhca_sgl_free(struct simhca_dev *dev, struct simhca_sgl *sgl,

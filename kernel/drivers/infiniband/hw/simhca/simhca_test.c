@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 /*
  * KUnit tests of simhca's verbs for kernel users: fast registration, invalidation from either side,
- * what each mistake ends in, and shared receive queues. They run on the first simhca of the machine,
- * over two connected queue pairs.
+ * what each mistake ends in, shared receive queues and large rings. They run on the first simhca of
+ * the machine, over two connected queue pairs.
  */
 #include <kunit/test.h>
 #include <linux/delay.h>
@@ -648,6 +648,74 @@ static void shared_receives(struct kunit *test)
 	ib_destroy_srq(srq);
 }
 
+/* Posts to @qp in batches until all its entries were used, each with a number of its own */
+static void test_all_entries(struct kunit *test, struct ib_qp *qp, struct ib_cq *cq, u32 entries)
+{
+	struct ib_send_wr wr = {
+		.opcode = IB_WR_SEND,
+		.send_flags = IB_SEND_SIGNALED | IB_SEND_INLINE,
+	};
+	struct ib_wc wc;
+	u64 posted = 0;
+	u64 done = 0;
+	int i;
+
+	while (done < entries) {
+		for (i = 0; i < 256; i++) {
+			wr.wr_id = posted++;
+			KUNIT_ASSERT_EQ(test, 0, ib_post_send(qp, &wr, NULL));
+		}
+		for (i = 0; done < posted && i < TEST_WAIT_MS;) {
+			if (ib_poll_cq(cq, 1, &wc) != 1) {
+				usleep_range(500, 1000);
+				i++;
+				continue;
+			}
+			KUNIT_ASSERT_EQ(test, wc.status, IB_WC_WR_FLUSH_ERR);
+			KUNIT_ASSERT_EQ(test, wc.wr_id, done);
+			done++;
+		}
+		KUNIT_ASSERT_EQ(test, done, posted);
+	}
+}
+
+/*
+ * As large as the HCA allows, which is more than can be had in one piece: every entry is one that
+ * the device knows, too. A QP in ERR flushes what is posted.
+ */
+static void large_rings(struct kunit *test)
+{
+	struct test_verbs *t = test->priv;
+	struct ib_device_attr *limits = &t->ibdev->attrs;
+	struct ib_qp_attr attr = { .qp_state = IB_QPS_ERR };
+	struct ib_cq_init_attr cq_init = { .cqe = SZ_1M };
+	struct ib_qp_init_attr init = {
+		.cap = {
+			.max_send_wr = limits->max_qp_wr,
+			.max_recv_wr = limits->max_qp_wr,
+			.max_send_sge = limits->max_send_sge,
+			.max_recv_sge = limits->max_recv_sge,
+		},
+		.qp_type = IB_QPT_RC,
+	};
+	struct ib_cq *cq;
+	struct ib_qp *qp;
+
+	cq = ib_create_cq(t->ibdev, NULL, NULL, NULL, &cq_init);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(cq));
+	init.send_cq = cq;
+	init.recv_cq = cq;
+	qp = ib_create_qp(t->pd, &init);
+	KUNIT_EXPECT_FALSE(test, IS_ERR(qp));
+	if (!IS_ERR(qp)) {
+		KUNIT_EXPECT_EQ(test, 0, test_connect(t, qp, qp->qp_num));
+		KUNIT_EXPECT_EQ(test, 0, ib_modify_qp(qp, &attr, IB_QP_STATE));
+		test_all_entries(test, qp, cq, limits->max_qp_wr + 1);
+		ib_destroy_qp(qp);
+	}
+	ib_destroy_cq(cq);
+}
+
 static struct kunit_case simhca_verbs_cases[] = {
 	KUNIT_CASE(reg_mr_list),
 	KUNIT_CASE(reg_mr_keys),
@@ -656,6 +724,7 @@ static struct kunit_case simhca_verbs_cases[] = {
 	KUNIT_CASE(send_with_inv),
 	KUNIT_CASE(mistakes),
 	KUNIT_CASE(shared_receives),
+	KUNIT_CASE_SLOW(large_rings),
 	{}
 };
 
