@@ -9,7 +9,6 @@
 #define _GNU_SOURCE
 #include "p2p_query.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/udmabuf.h>
@@ -19,6 +18,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "failures.h"
 #include "file.h"
 #include "holds.h"
 #include "kselftest_harness.h"
@@ -33,11 +33,6 @@
 /* Parts of the device memory, LEN each: of the two buffers, and of a third. */
 #define SLOTS 3
 #define OTHER_SLOT 2
-
-/* More allocations than any of this takes. */
-#define MAX_NTH 1000
-
-#define DEBUGFS "/sys/kernel/debug/"
 
 enum memory { ORDINARY, DEVICE, SCATTERED, MIXED, DMABUF, NUM_MEMORIES };
 
@@ -73,73 +68,6 @@ FIXTURE(nth) {
 	struct holds before;
 	long pinned_before;
 };
-
-/* ---- the nth allocation -------------------------------------------------------------------- */
-
-/*
- * All objects but those of kmemleak, of which there is one for each other: the nth would sometimes
- * be this and sometimes that, and some never fail.
- */
-static int failures_choose_caches(void)
-{
-	DIR *dir = opendir("/sys/kernel/slab");
-	struct dirent *entry;
-	char path[320];
-	int chosen = 0;
-
-	if (!dir)
-		return -errno;
-	while ((entry = readdir(dir))) {
-		if (entry->d_name[0] == '.' || !strncmp(entry->d_name, "kmemleak", 8))
-			continue;
-		snprintf(path, sizeof(path), "/sys/kernel/slab/%s/failslab", entry->d_name);
-		/* A cache that others share cannot be chosen. KASAN sees to it that there is none. */
-		chosen += !write_file(path, "1");
-	}
-	closedir(dir);
-	return chosen ? 0 : -ENOENT;
-}
-
-static int failures_setup(void)
-{
-	static const char *const knobs[][2] = {
-		{ "failslab/ignore-gfp-wait", "N" }, { "failslab/verbose", "0" },
-		{ "failslab/cache-filter", "Y" },
-		{ "fail_page_alloc/ignore-gfp-wait", "N" }, { "fail_page_alloc/verbose", "0" },
-		{ "fail_page_alloc/ignore-gfp-highmem", "N" }, { "fail_page_alloc/min-order", "0" },
-	};
-	char path[64];
-	int ret;
-
-	for (size_t i = 0; i < sizeof(knobs) / sizeof(*knobs); i++) {
-		snprintf(path, sizeof(path), DEBUGFS "%s", knobs[i][0]);
-		ret = write_file(path, knobs[i][1]);
-		if (ret)
-			return ret;
-	}
-	return failures_choose_caches();
-}
-
-/* From now on the @nth allocation of this thread fails, and only that. 0: none. */
-static void nth_arm(int fd, unsigned int nth)
-{
-	char text[16];
-	int n = snprintf(text, sizeof(text), "%u", nth);
-
-	if (pwrite(fd, text, n, 0) != n)
-		abort();
-}
-
-/* Whether there were so many. None fails any more. */
-static bool nth_disarm(int fd)
-{
-	char text[16] = "";
-
-	if (pread(fd, text, sizeof(text) - 1, 0) < 1)
-		abort();
-	nth_arm(fd, 0);
-	return !atoi(text);
-}
 
 /* ---- memory -------------------------------------------------------------------------------- */
 
@@ -374,7 +302,7 @@ FIXTURE_VARIANT_ADD(nth, simgpu) { .simgpu = true };
 FIXTURE_SETUP(nth)
 {
 	ASSERT_EQ(0, failures_setup());
-	self->nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+	self->nth = nth_open();
 	ASSERT_GE(self->nth, 0);
 	ASSERT_EQ(0, device_open(&self->dev, variant->simgpu));
 	ASSERT_EQ(0, rc_pair_open(&self->pair, NULL));

@@ -14,6 +14,7 @@
 #include <rdma/ib_verbs.h>
 
 #include "simhca.h"
+#include "simhca_test.h"
 
 #define TEST_WRS	16
 #define TEST_SEGS	8
@@ -198,8 +199,7 @@ static void test_end_free(struct test_verbs *t, struct test_end *end)
 	kfree(end->buf);
 }
 
-/* The first one, kept from going away */
-static struct ib_device *test_find_hca(void)
+struct ib_device *simhca_test_find_hca(void)
 {
 	struct ib_device *ibdev = NULL;
 	struct simhca_dev *dev;
@@ -227,7 +227,7 @@ static int test_verbs_init(struct kunit *test)
 		return -ENOMEM;
 	test->priv = t;
 	t->cqe.done = test_done;
-	t->ibdev = test_find_hca();
+	t->ibdev = simhca_test_find_hca();
 	if (!t->ibdev)
 		kunit_skip(test, "there is no simhca");
 
