@@ -11,7 +11,7 @@ root_packages=(
 	pandoc python3-docutils libcmocka-dev clang llvm lld libclang-rt-dev shellcheck
 	# what runs
 	qemu-system-x86 rdma-core ibverbs-providers libibverbs-dev librdmacm-dev ibverbs-utils rdmacm-utils perftest
-	python3-pyverbs iproute2 iputils-ping pciutils procps util-linux udev strace valgrind jq file gnuplot-nox
+	python3-pyverbs nvme-cli iproute2 iputils-ping pciutils procps util-linux udev strace valgrind jq file gnuplot-nox
 )
 
 # QEMU: vfio-user-pci needs 10.1 or later. The kernel source: the one the series is for.
