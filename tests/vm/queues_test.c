@@ -1144,6 +1144,7 @@ TEST_F(queues, query_qp_tells_how_it_was_made)
 
 TEST_F(queues, query_qp_tells_what_was_set)
 {
+	static const struct ibv_ah_attr no_path;
 	struct ibv_qp_init_attr init;
 	struct ibv_qp_attr attr;
 	union ibv_gid gid;
@@ -1166,6 +1167,12 @@ TEST_F(queues, query_qp_tells_what_was_set)
 	ASSERT_EQ(3, attr.rnr_retry);
 	ASSERT_EQ(1, attr.ah_attr.is_global);
 	ASSERT_EQ(0, memcmp(&gid, &attr.ah_attr.grh.dgid, sizeof(gid)));
+	/* There is one P_Key and no other path: nothing of what the kernel's memory held before */
+	ASSERT_EQ(0, attr.pkey_index);
+	ASSERT_EQ(0, attr.alt_pkey_index);
+	ASSERT_EQ(0, attr.alt_port_num);
+	ASSERT_EQ(0, attr.alt_timeout);
+	ASSERT_EQ(0, memcmp(&no_path, &attr.alt_ah_attr, sizeof(no_path)));
 }
 
 /* The path, too, which a drained QP may change (but for the hop limit, which is the route's) */
