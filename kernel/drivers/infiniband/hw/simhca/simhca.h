@@ -543,6 +543,12 @@ static inline struct simhca_qp *to_sqp(struct ib_qp *ibqp)
 	return container_of(ibqp, struct simhca_qp, ibqp);
 }
 
+/* Of xa_alloc_cyclic(): verbs say that all numbers are used as they say that there is no memory */
+static inline int simhca_xa_err(int ret)
+{
+	return ret == -EBUSY ? -ENOMEM : min(ret, 0);
+}
+
 static inline void simhca_count(struct simhca_dev *dev, enum simhca_sw_counter counter)
 {
 	atomic64_inc(&dev->counters[counter]);

@@ -149,7 +149,8 @@ static int simhca_cq_make(struct simhca_dev *dev, struct simhca_cq *cq,
 
 	err = xa_alloc_cyclic(&dev->cqs, &cq->cqn, cq, XA_LIMIT(1, dev->caps.max_cq),
 			      &dev->next_cqn, GFP_KERNEL);
-	if (err < 0)
+	err = simhca_xa_err(err);
+	if (err)
 		goto err_slot;
 
 	err = simhca_create_cq_cmd(dev, cq, log_size, attr->flags);

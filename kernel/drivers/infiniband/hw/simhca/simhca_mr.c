@@ -201,7 +201,7 @@ int simhca_key_alloc(struct simhca_dev *dev, void *owner, u32 *key)
 	*key = index << SIMHCA_KEY_INDEX_SHIFT | dev->key_variant;
 	xa_unlock(&dev->mrs);
 
-	return ret < 0 ? ret : 0;
+	return simhca_xa_err(ret);
 }
 
 /**

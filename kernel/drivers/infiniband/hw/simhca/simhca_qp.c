@@ -271,7 +271,7 @@ static int simhca_qpn_alloc(struct simhca_dev *dev, struct simhca_qp *qp)
 	}
 	err = xa_alloc_cyclic(&dev->qps, &qp->ibqp.qp_num, qp, XA_LIMIT(2, dev->caps.max_qp + 1),
 			      &dev->next_qpn, GFP_KERNEL);
-	return err < 0 ? err : 0;
+	return simhca_xa_err(err);
 }
 
 int simhca_create_qp(struct ib_qp *ibqp, struct ib_qp_init_attr *attr, struct ib_udata *udata)

@@ -154,7 +154,8 @@ int simhca_create_srq(struct ib_srq *ibsrq, struct ib_srq_init_attr *init_attr,
 
 	err = xa_alloc_cyclic(&dev->srqs, &srq->srqn, srq, XA_LIMIT(1, dev->caps.max_srq),
 			      &dev->next_srqn, GFP_KERNEL);
-	if (err < 0)
+	err = simhca_xa_err(err);
+	if (err)
 		goto err_slot;
 
 	err = simhca_create_srq_cmd(dev, srq, &req, attr->srq_limit);
