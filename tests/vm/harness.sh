@@ -18,7 +18,7 @@ fail() {
 expect() {
 	local want=$1 what=$2 got=0
 	shift 2
-	"$run" guest --debug --out "$out/guest" "$@" >"$out/stdout" 2>"$out/stderr" </dev/null || got=$?
+	"$run" guest --debug --one-thread --out "$out/guest" "$@" >"$out/stdout" 2>"$out/stderr" </dev/null || got=$?
 	((got == want)) || fail "$what: status $got, not $want; $(tail -n 3 "$out/stderr")"
 	echo "ok: $what: status $got"
 }
@@ -46,7 +46,7 @@ expect 121 "device process that dies" --simhcad "$out/dying" -- sleep 600
 expect 122 "bad line in the log" --check-log --hcas 0 -- sh -c 'echo "BUG: a test" >/dev/kmsg'
 expect 0 "good log" --check-log --hcas 0 -- true
 
-"$run" guest --debug --out "$out/guest" --hcas 0 --timeout 60 -- sh -c 'touch /out/up; sleep 20' &>/dev/null &
+"$run" guest --debug --one-thread --out "$out/guest" --hcas 0 --timeout 60 -- sh -c 'touch /out/up; sleep 20' &>/dev/null &
 until [[ -e $out/guest/up ]] || ! kill -0 $! 2>/dev/null; do sleep 0.1; done
 expect 123 "folder that is in use" --hcas 0 -- true
 wait
