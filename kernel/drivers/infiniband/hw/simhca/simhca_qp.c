@@ -442,6 +442,9 @@ int simhca_query_qp(struct ib_qp *ibqp, struct ib_qp_attr *attr, int attr_mask,
 	if (err)
 		return err;
 
+	/* ib_core gives memory as it is, and tells the process all of it */
+	memset(attr, 0, sizeof(*attr));
+	memset(init_attr, 0, sizeof(*init_attr));
 	attr->qp_state = hw.state;
 	attr->cur_qp_state = hw.state;
 	attr->path_mtu = hw.path_mtu;
