@@ -215,17 +215,17 @@ static const struct way ways[] = {
 
 static void try_way(struct __test_metadata *_metadata, FIXTURE_DATA(objects) *self, const struct way *way)
 {
-	unsigned int n, failed = 0;
+	unsigned int n, tries = 0, failed = 0;
 	bool fired = true;
 	void *made;
 	int err;
 
-	for (n = 1; fired; n++) {
+	for (n = 1; fired; n = nth_next(n, fired && !err, &tries)) {
 		ASSERT_LT(n, MAX_NTH);
 		errno = 0;
 		nth_arm(self->nth, n);
 		made = way->make(self);
-		err = errno;
+		err = made ? 0 : errno;
 		fired = nth_disarm(self->nth);
 		if (made) {
 			ASSERT_EQ(0, way->end(made)) TH_LOG("%s, n = %u", way->name, n);

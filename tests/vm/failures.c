@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "failures.h"
 
+#define NTH_TRIES 3
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -82,4 +84,12 @@ bool nth_disarm(int fd)
 		abort();
 	nth_arm(fd, 0);
 	return !atoi(text);
+}
+
+unsigned int nth_next(unsigned int nth, bool unnoticed, unsigned int *tries)
+{
+	if (unnoticed && ++*tries < NTH_TRIES)
+		return nth;
+	*tries = 0;
+	return nth + 1;
 }

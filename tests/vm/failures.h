@@ -22,4 +22,11 @@ void nth_arm(int fd, unsigned int nth);
 /* Whether there were so many. None fails any more. */
 bool nth_disarm(int fd);
 
+/*
+ * Which allocation to fail after the @nth. One of the slab allocator for itself may fail without
+ * harm, @unnoticed, and is not made again once it was made: all after it have moved up, and one would
+ * never have failed. So the same number comes again, some times; @tries counts, from 0.
+ */
+unsigned int nth_next(unsigned int nth, bool unnoticed, unsigned int *tries);
+
 #endif

@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
 # How a test that runs in a guest is declared.
 
-# p2p_guest_test(NAME name COMMAND program args... [LEAKS] [OPTIONS run-guest-options...] [AFTER target]
+# p2p_guest_test(NAME name COMMAND program args... [PARALLEL] [LEAKS] [OPTIONS run-guest-options...] [AFTER target]
 #	[TIMEOUT seconds])
 # COMMAND runs in a fresh guest with the debug kernel; with LEAKS that looks for lost memory at the end, as all do below
-# "./run test --full". A bad line in the kernel log fails the test. AFTER, a target, is called on the host with the test's
-# folder, where vram0 still is. A skipped test (status 4) fails: every test must run.
+# "./run test --full". Its virtual CPUs share a thread of the host, which takes half the time; with PARALLEL, for races,
+# traffic under revocation and programs that poll, each has its own. A bad line in the kernel log fails the test. AFTER, a
+# target, is called on the host with the test's folder, where vram0 still is. A skipped test (status 4) fails: every test
+# must run.
 function(p2p_guest_test)
-	cmake_parse_arguments(PARSE_ARGV 0 T "LEAKS" "NAME;AFTER;TIMEOUT" "OPTIONS;COMMAND")
+	cmake_parse_arguments(PARSE_ARGV 0 T "PARALLEL;LEAKS" "NAME;AFTER;TIMEOUT" "OPTIONS;COMMAND")
 	if(T_LEAKS)
 		list(APPEND T_OPTIONS --leaks)
 		if(NOT T_TIMEOUT)
 			set(T_TIMEOUT 900)
 		endif()
+	endif()
+	if(NOT T_PARALLEL)
+		list(APPEND T_OPTIONS --one-thread)
 	endif()
 	p2p_guest_test_command(command ${T_NAME} "${T_TIMEOUT}")
 	if(T_AFTER)
@@ -30,7 +35,7 @@ function(p2p_guests_test)
 	if(T_AFTER)
 		list(APPEND T_OPTIONS --after $<TARGET_FILE:${T_AFTER}>)
 	endif()
-	add_test(NAME vm.${T_NAME} COMMAND ${PROJECT_SOURCE_DIR}/run guests ${command} ${T_OPTIONS} -- ${T_COMMAND})
+	add_test(NAME vm.${T_NAME} COMMAND ${PROJECT_SOURCE_DIR}/run guests ${command} --one-thread ${T_OPTIONS} -- ${T_COMMAND})
 	p2p_guest_test_properties(vm.${T_NAME} "${T_TIMEOUT}")
 	# As many as two other tests
 	set_tests_properties(vm.${T_NAME} PROPERTIES PROCESSORS 2)
@@ -42,8 +47,8 @@ function(p2p_kunit_test)
 	cmake_parse_arguments(PARSE_ARGV 0 T "" "NAME;TIMEOUT" "OPTIONS;MUST_RUN")
 	list(JOIN T_MUST_RUN "," must_run)
 	p2p_guest_test_command(command ${T_NAME} "${T_TIMEOUT}")
-	add_test(NAME vm.${T_NAME} COMMAND ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/kunit.sh ${must_run} ${command} ${T_OPTIONS}
-		--allow-log "offset out of range" --allow-log "still has it mapped")
+	add_test(NAME vm.${T_NAME} COMMAND ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/kunit.sh ${must_run} ${command} --one-thread
+		${T_OPTIONS} --allow-log "offset out of range" --allow-log "still has it mapped")
 	p2p_guest_test_properties(vm.${T_NAME} "${T_TIMEOUT}")
 endfunction()
 

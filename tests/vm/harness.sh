@@ -19,7 +19,7 @@ kind=guest
 expect() {
 	local want=$1 what=$2 got=0
 	shift 2
-	"$run" "$kind" --debug --out "$out/$kind" "$@" >"$out/stdout" 2>"$out/stderr" </dev/null || got=$?
+	"$run" "$kind" --debug --one-thread --out "$out/$kind" "$@" >"$out/stdout" 2>"$out/stderr" </dev/null || got=$?
 	((got == want)) || fail "$what: status $got, not $want; $(tail -n 3 "$out/stderr")"
 	echo "ok: $what: status $got"
 }
@@ -53,7 +53,7 @@ expect 5 "status and output of two" --hcas 0 -- echo one -- sh -c 'echo two; exi
 expect 122 "bad line in the log of one of two" --check-log --hcas 0 -- sh -c 'echo "BUG: a test" >/dev/kmsg' -- true
 kind=guest
 
-"$run" guest --debug --out "$out/guest" --hcas 0 --timeout 60 -- sh -c 'touch /out/up; sleep 20' &>/dev/null &
+"$run" guest --debug --one-thread --out "$out/guest" --hcas 0 --timeout 60 -- sh -c 'touch /out/up; sleep 20' &>/dev/null &
 until [[ -e $out/guest/up ]] || ! kill -0 $! 2>/dev/null; do sleep 0.1; done
 expect 123 "folder that is in use" --hcas 0 -- true
 wait
