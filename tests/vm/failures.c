@@ -2,8 +2,6 @@
 #define _GNU_SOURCE
 #include "failures.h"
 
-#define NTH_TRIES 3
-
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +13,7 @@
 #include "file.h"
 
 #define DEBUGFS "/sys/kernel/debug/"
+#define NTH_TRIES 3
 
 /*
  * All objects but those of kmemleak, of which there is one for each other: the nth would sometimes

@@ -489,7 +489,6 @@ struct simhca_cmd_create_srq {
 	struct simhca_sgl ring;
 };
 
-/**
 /* simhca_cmd_modify_srq.mask: what is changed */
 #define SIMHCA_SRQ_LIMIT		(1u << 0)
 #define SIMHCA_SRQ_RING			(1u << 1)	/* @log_size, @ring */
@@ -517,6 +516,7 @@ struct simhca_cmd_modify_srq {
 	struct simhca_sgl ring;
 };
 
+/**
  * struct simhca_srq_attr - attributes of an SRQ, output of QUERY_SRQ
  * @srqn: the SRQ
  * @limit: SIMHCA_EVENT_SRQ_LIMIT comes when a receive is wanted and fewer than this many remain
