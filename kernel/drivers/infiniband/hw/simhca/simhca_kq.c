@@ -609,7 +609,7 @@ int simhca_kcq_init(struct simhca_dev *dev, struct simhca_kcq *kcq, u32 log_size
  */
 void simhca_kcq_cleanup(struct simhca_dev *dev, struct simhca_kcq *kcq)
 {
-	if (!kcq->ring.buf)
+	if (!kcq->ring.frags)
 		return;
 	xa_destroy(&kcq->qps);
 	simhca_ring_free(dev, &kcq->ring);
