@@ -77,7 +77,7 @@ def serve():
 def guest(options, what):
     """Run demo_guest.py in a guest, and do on the host what it asks for; what it printed."""
     with open(OUT + "/results", "w+") as results:
-        process = subprocess.Popen([REPO + "/scripts/guest.py", "--out", OUT, "--timeout", "800", *options, "--",
+        process = subprocess.Popen([REPO + "/scripts/guest.py", "--out", OUT, "--timeout", "800", "--check-log", *options, "--",
                                     "/src/scripts/demo_guest.py", what], stdout=results)
         try:
             while process.poll() is None:
