@@ -92,7 +92,7 @@ build_without() {
 # What is for x86 only is not built.
 build_arm64() {
 	export ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu-
-	build_touched arm64 "$kunit|arch/x86/|hw/hfi1/|sw/rdmavt/" "$kernel_configs/arm64.config"
+	build_touched arm64 "arch/x86/|hw/hfi1/|sw/rdmavt/" "$kernel_configs"/{arm64,kunit}.config
 }
 
 main() {

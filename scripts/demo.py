@@ -58,7 +58,7 @@ def answer(request):
 
 
 def guest(options, what):
-    return guest_link.run(OUT, ["--timeout", "800", *options], ["/src/scripts/demo_guest.py", what], answer)
+    return guest_link.run(OUT, ["--timeout", "800", "--check-log", *options], ["/src/scripts/demo_guest.py", what], answer)
 
 
 def collect(lines):

@@ -55,7 +55,7 @@ root_mmdebstrap() {
 	# Downloaded packages stay in the cache. The pins stand before anything is installed; the sources of
 	# what the guest runs are fetched while apt's lists are there.
 	# shellcheck disable=SC2016 # $1 is for mmdebstrap's hooks
-	mmdebstrap --variant=minbase --components=main "${options[@]}" \
+	TMPDIR=/dev/shm mmdebstrap --variant=minbase --components=main "${options[@]}" \
 		--aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"' \
 		--include="$(IFS=, && echo "${packages[*]}")" \
 		--skip=download/empty --skip=essential/unlink \

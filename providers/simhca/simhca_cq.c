@@ -18,6 +18,12 @@
 #define SIMHCA_CQ_FLAGS		(IBV_CREATE_CQ_ATTR_SINGLE_THREADED |	\
 				 IBV_CREATE_CQ_ATTR_IGNORE_OVERRUN)
 
+/*
+ * Who makes a CQ smaller knows what he has polled, not what is on its way:
+ * no CQ is so small that a few more completions are too many.
+ */
+#define SIMHCA_MIN_CQE		8
+
 static const enum ibv_wc_opcode simhca_send_wc_opcode[] = {
 	[SIMHCA_WR_RDMA_WRITE]		 = IBV_WC_RDMA_WRITE,
 	[SIMHCA_WR_RDMA_WRITE_WITH_IMM]	 = IBV_WC_RDMA_WRITE,
@@ -32,6 +38,11 @@ static const enum ibv_wc_opcode simhca_send_wc_opcode[] = {
 	[SIMHCA_WR_FLUSH]		 = IBV_WC_FLUSH,
 	[SIMHCA_WR_ATOMIC_WRITE]	 = IBV_WC_ATOMIC_WRITE,
 };
+
+static uint32_t simhca_log_cqe(uint32_t cqe)
+{
+	return simhca_log2_up(cqe < SIMHCA_MIN_CQE ? SIMHCA_MIN_CQE : cqe);
+}
 
 /* ---- polling */
 
@@ -481,7 +492,7 @@ static struct simhca_cq *simhca_new_cq(struct ibv_context *ibvctx,
 	if (!cq)
 		return NULL;
 
-	cq->log_size = simhca_log2_up(attr->cqe);
+	cq->log_size = simhca_log_cqe(attr->cqe);
 	if (attr->comp_mask & IBV_CQ_INIT_ATTR_MASK_PD)
 		cq->pd = attr->parent_domain;
 	ret = simhca_alloc_buf(&cq->buf, cq->pd,
@@ -585,7 +596,7 @@ int simhca_resize_cq(struct ibv_cq *ibvcq, int cqe)
 	if (cqe < 1 || cqe > 1 << ctx->max_log_cqe)
 		return EINVAL;
 
-	cmd.log_size = simhca_log2_up(cqe);
+	cmd.log_size = simhca_log_cqe(cqe);
 	ret = simhca_alloc_buf(&buf, cq->pd,
 			       sizeof(struct simhca_cqe) << cmd.log_size,
 			       SIMHCA_RESOURCE_CQ);

@@ -60,6 +60,7 @@ struct way {
 	const char *name;
 	void *(*make)(FIXTURE_DATA(objects) *self);
 	int (*end)(void *made);
+	bool other_errno;	/* libibverbs' own, not the kernel's */
 };
 
 static void *make_context(FIXTURE_DATA(objects) *self)
@@ -199,7 +200,7 @@ static int end_change(void *made)
 }
 
 static const struct way ways[] = {
-	{ "context", make_context, end_context },
+	{ "context", make_context, end_context, .other_errno = true },
 	{ "PD", make_pd, end_pd },
 	{ "CQ", make_cq, end_cq },
 	{ "SRQ", make_srq, end_srq },
@@ -232,7 +233,8 @@ static void try_way(struct __test_metadata *_metadata, FIXTURE_DATA(objects) *se
 			continue;
 		}
 		ASSERT_TRUE(fired) TH_LOG("%s, n = %u: %s", way->name, n, strerror(err));
-		ASSERT_EQ(ENOMEM, err) TH_LOG("%s, n = %u", way->name, n);
+		if (!way->other_errno)
+			ASSERT_EQ(ENOMEM, err) TH_LOG("%s, n = %u", way->name, n);
 		failed++;
 		/* It works when there is memory. */
 		made = way->make(self);

@@ -24,11 +24,11 @@ expect() {
 	echo "ok: $what: status $got"
 }
 
-expect 7 "status and output" --hcas 0 -- sh -c 'echo to stdout; echo to stderr >&2; exit 7'
+expect 7 "status and output" --check-log --hcas 0 -- sh -c 'echo to stdout; echo to stderr >&2; exit 7'
 [[ $(<"$out/stdout") == "to stdout" ]] || fail "standard output is: $(<"$out/stdout")"
 grep -qx "to stderr" "$out/stderr" || fail "standard error is: $(<"$out/stderr")"
 
-expect 0 "files" --hcas 0 --vram 1M -- sh -c 'test -e /src/run && ! touch /src/x 2>/dev/null && echo yes >/out/file'
+expect 0 "files" --check-log --hcas 0 --vram 1M -- sh -c 'test -e /src/run && ! touch /src/x 2>/dev/null && echo yes >/out/file'
 [[ $(<"$out/guest/file") == yes ]] || fail "/out is not shared"
 [[ $(stat -L -c %s "$out/guest/vram0") == 1048576 ]] || fail "vram0 is not the device memory"
 

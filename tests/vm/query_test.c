@@ -484,6 +484,7 @@ TEST_F(query, traces)
 
 	ASSERT_EQ(0, write_file(TRACING "trace", ""));
 	ASSERT_EQ(0, write_file(TRACING "events/umem_p2p/enable", "1"));
+	ASSERT_EQ(0, write_file(TRACING "events/dma_buf/dma_buf_unlink/enable", "1"));
 
 	mr = ibv_reg_mr(self->pd, self->dev, MIB, RC_PAIR_ALL);
 	ASSERT_NE(NULL, mr);
@@ -492,6 +493,8 @@ TEST_F(query, traces)
 	ASSERT_EQ(0, revoke_memory());
 	EXPECT_EQ(self->hook ? 1 : 0,
 		  traced("umem_p2p_revoke: device=%s addr=%p len=%lu", hca, self->dev, MIB));
+	/* Whom the IOMMU has cut off */
+	EXPECT_EQ(self->hook ? 0 : 1, traced("dma_buf_unlink:"));
 	EXPECT_EQ(0, traced("umem_p2p_unmap:"));
 	ASSERT_EQ(0, ibv_dereg_mr(mr));
 	EXPECT_EQ(1, traced("umem_p2p_unmap: device=%s addr=%p len=%lu", hca, self->dev, MIB));
@@ -517,6 +520,7 @@ TEST_F(query, traces)
 	EXPECT_EQ(1, traced("umem_p2p_map:"));
 	munmap(space, 2 * PAGE);
 	ASSERT_EQ(0, write_file(TRACING "events/umem_p2p/enable", "0"));
+	ASSERT_EQ(0, write_file(TRACING "events/dma_buf/dma_buf_unlink/enable", "0"));
 }
 
 TEST_HARNESS_MAIN

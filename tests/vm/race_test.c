@@ -330,6 +330,10 @@ static void *changer(void *arg)
 			r.begun = to_device ? atomic_load(&self->begun) : NEVER_REVOKED;
 			if (to_device)
 				atomic_fetch_add(&self->done, 1);
+			/* What is fenced stays so when rights change. */
+			if (to_device && ibv_rereg_mr(r.mr, IBV_REREG_MR_CHANGE_ACCESS, NULL, NULL, 0,
+						      RC_PAIR_ALL))
+				failed(self, -errno);
 			while (to_device && !(made % USE) && !atomic_load(&self->stop) &&
 			       atomic_load(&self->finished) <= r.begun)
 				usleep(1000);

@@ -819,7 +819,8 @@ void pci_p2pdma_buf_unblock(struct pci_dev *pdev)
  *
  * What was mapped through sysfs, /proc/bus/pci or /dev/mem becomes SIGBUS: for
  * when the addresses become free for other devices. After pci_p2pdma_buf_unzap()
- * mappings made through sysfs work again if the BAR is where it was.
+ * mappings made through sysfs work again if the BAR is where it was and the file
+ * still exists.
  *
  * The caller sees to it that nobody maps the BARs in other ways any more. BARs
  * that share a page with something else are left out. Nothing happens if no BAR
