@@ -626,6 +626,7 @@ int simhca_ring_build(struct simhca_dev *dev, struct ib_umem *umem,
 int simhca_kcq_init(struct simhca_dev *dev, struct simhca_kcq *kcq, u32 log_size);
 void simhca_kcq_cleanup(struct simhca_dev *dev, struct simhca_kcq *kcq);
 void simhca_kcq_event(struct simhca_cq *cq);
+bool simhca_kcq_overdue(struct simhca_cq *cq);
 int simhca_kqp_init(struct simhca_dev *dev, struct simhca_qp *qp, struct ib_qp_cap *cap);
 void simhca_kqp_cleanup(struct simhca_dev *dev, struct simhca_qp *qp);
 int simhca_kqp_attach(struct simhca_qp *qp);
@@ -683,6 +684,7 @@ int simhca_modify_cq(struct ib_cq *ibcq, u16 count, u16 period);
 int simhca_destroy_cq(struct ib_cq *ibcq, struct ib_udata *udata);
 void simhca_cq_comp_event(struct simhca_dev *dev, u32 cqn);
 void simhca_cq_comp_event_all(struct simhca_dev *dev);
+void simhca_cq_comp_event_overdue(struct simhca_dev *dev);
 void simhca_cq_error_event(struct simhca_dev *dev, u32 cqn);
 
 /* simhca_srq.c */

@@ -200,8 +200,10 @@ static void simhca_health(struct work_struct *work)
 	struct simhca_cmdq *cmdq = container_of(to_delayed_work(work), struct simhca_cmdq, health);
 	struct simhca_dev *dev = container_of(cmdq, struct simhca_dev, cmdq);
 
-	if (!READ_ONCE(cmdq->dead) && simhca_dev_check(dev))
-		queue_delayed_work(system_power_efficient_wq, &cmdq->health, SIMHCA_HEALTH_PERIOD);
+	if (READ_ONCE(cmdq->dead) || !simhca_dev_check(dev))
+		return;
+	simhca_cq_comp_event_overdue(dev);
+	queue_delayed_work(system_power_efficient_wq, &cmdq->health, SIMHCA_HEALTH_PERIOD);
 }
 
 /**

@@ -650,6 +650,20 @@ static bool simhca_cqe_ready(const struct simhca_cq *cq, u32 index)
 	return READ_ONCE(simhca_cqe(cq, index)->phase) == !(index & cq->ibcq.cqe);
 }
 
+/**
+ * simhca_kcq_overdue - there is something in the CQ, and the event asked for did not come
+ * @cq: a CQ of a kernel user
+ *
+ * Context: any.
+ */
+bool simhca_kcq_overdue(struct simhca_cq *cq)
+{
+	struct simhca_kcq *kcq = &cq->kcq;
+
+	guard(spinlock_irqsave)(&kcq->lock);
+	return kcq->armed_any && simhca_cqe_ready(cq, kcq->ci);
+}
+
 static void simhca_store_ci(const struct simhca_cq *cq)
 {
 	/* writel() is ordered after the last look at the entries */

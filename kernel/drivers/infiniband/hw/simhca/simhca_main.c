@@ -262,10 +262,10 @@ err_notifier:
 static void simhca_unregister(struct simhca_dev *dev)
 {
 	simhca_cmdq_set_registered(dev, false);
-	simhca_health_stop(dev);
 	unregister_netdevice_notifier(&dev->netdev_nb);
 	cancel_work_sync(&dev->rescan_work);
 	ib_unregister_device(&dev->ibdev);
+	simhca_health_stop(dev);
 	/* Until then kernel users may post to a device that was given up */
 	cancel_work_sync(&dev->fail_work);
 }
