@@ -147,12 +147,15 @@ static int end_mw(void *made)
 static void *make_ah(FIXTURE_DATA(objects) *self)
 {
 	struct ibv_ah_attr attr = { .is_global = 1, .port_num = 1 };
-	int ret = rc_gid(self->pair.ctx, &attr.grh.dgid);
+	struct ibv_gid_entry gid;
+	int ret = rc_gid_entry(self->pair.ctx, &gid);
 
 	if (ret) {
 		errno = -ret;
 		return NULL;
 	}
+	attr.grh.dgid = gid.gid;
+	attr.grh.sgid_index = gid.gid_index;
 	attr.grh.hop_limit = 1;
 	return ibv_create_ah(self->pair.pd, &attr);
 }

@@ -32,7 +32,7 @@ struct ibv_context *hca_open(const char *name)
 }
 
 /* The last entry of the GID table: RoCE v2 of an IPv4 address, when there is one. */
-static int rc_gid_entry(struct ibv_context *ctx, struct ibv_gid_entry *gid)
+int rc_gid_entry(struct ibv_context *ctx, struct ibv_gid_entry *gid)
 {
 	struct ibv_gid_entry entry;
 	int ret = -ENOENT;

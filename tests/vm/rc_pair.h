@@ -31,6 +31,9 @@ struct ibv_context *hca_open(const char *name);
 /* Does it fence keys? Otherwise it is the IOMMU that stops the HCA. */
 bool hca_has_hook(void);
 
+/* The GID that QPs here have, with its index and type. Returns 0 or a negative errno. */
+int rc_gid_entry(struct ibv_context *ctx, struct ibv_gid_entry *gid);
+
 /* The GID of the HCA for RoCE v2 over IPv4. */
 int rc_gid(struct ibv_context *ctx, union ibv_gid *gid);
 
