@@ -235,9 +235,10 @@ static void try_way(struct __test_metadata *_metadata, FIXTURE_DATA(objects) *se
 			continue;
 		}
 		ASSERT_TRUE(fired) TH_LOG("%s, n = %u: %s", way->name, n, strerror(err));
-		/* libibverbs has errnos of its own for a device that it cannot open */
+		/* libibverbs has errnos of its own for a device that it cannot open; routes give ENOBUFS */
 		if (way->make != make_context)
-			ASSERT_EQ(ENOMEM, err) TH_LOG("%s, n = %u", way->name, n);
+			ASSERT_TRUE(err == ENOMEM || err == ENOBUFS)
+				TH_LOG("%s, n = %u: %s", way->name, n, strerror(err));
 		failed++;
 		/* It works when there is memory. */
 		made = way->make(self);

@@ -118,7 +118,7 @@ lose_target() {
 	kill -0 "$writer" || fail "cannot write: $(cat /dev/shm/error)"
 	"$BIN/ask_host" "peer kill"
 	wait_for eval "! kill -0 $writer 2>/dev/null"
-	grep -q 'Input/output error' /dev/shm/error || fail "the writer says: $(cat /dev/shm/error)"
+	grep -qE 'Input/output error|Link has been severed' /dev/shm/error || fail "the writer says: $(cat /dev/shm/error)"
 	echo "ok: $(cat /dev/shm/error)"
 	# The connection manager tries for more than a minute before the driver gives up.
 	[[ -n ${P2P_FULL:-} ]] || return 0
