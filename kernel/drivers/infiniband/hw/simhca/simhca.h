@@ -372,7 +372,8 @@ struct simhca_ring {
  *        &simhca_kwq.lock.
  * @ci: CQEs consumed, modulo 2^32
  * @arm_seq: sequence number of the last request for an event
- * @armed_any: it, or an earlier one, was for any completion, and there was no event since
+ * @armed: there was no event since
+ * @armed_any: it, or an earlier one since the last event, was for any completion
  * @send_qps: QPs of kernel users whose sends complete here
  * @recv_qps: those whose receives do
  * @qps: both, by number. Erased under @lock: what is found under it stays.
@@ -382,6 +383,7 @@ struct simhca_kcq {
 	spinlock_t lock;	/* protects what follows */
 	u32 ci;
 	u32 arm_seq;
+	bool armed;
 	bool armed_any;
 	struct list_head send_qps;
 	struct list_head recv_qps;
@@ -683,8 +685,7 @@ int simhca_resize_user_cq(struct ib_cq *ibcq, unsigned int cqe, struct ib_udata 
 int simhca_modify_cq(struct ib_cq *ibcq, u16 count, u16 period);
 int simhca_destroy_cq(struct ib_cq *ibcq, struct ib_udata *udata);
 void simhca_cq_comp_event(struct simhca_dev *dev, u32 cqn);
-void simhca_cq_comp_event_all(struct simhca_dev *dev);
-void simhca_cq_comp_event_overdue(struct simhca_dev *dev);
+void simhca_cq_comp_event_overdue(struct simhca_dev *dev, bool processes);
 void simhca_cq_error_event(struct simhca_dev *dev, u32 cqn);
 
 /* simhca_srq.c */

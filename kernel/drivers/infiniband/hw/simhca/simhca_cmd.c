@@ -200,9 +200,10 @@ static void simhca_health(struct work_struct *work)
 	struct simhca_cmdq *cmdq = container_of(to_delayed_work(work), struct simhca_cmdq, health);
 	struct simhca_dev *dev = container_of(cmdq, struct simhca_dev, cmdq);
 
-	if (READ_ONCE(cmdq->dead) || !simhca_dev_check(dev))
-		return;
-	simhca_cq_comp_event_overdue(dev);
+	if (!READ_ONCE(cmdq->dead))
+		simhca_dev_check(dev);
+	/* Of a dead device, too: somebody may still wait for what is to be flushed */
+	simhca_cq_comp_event_overdue(dev, false);
 	queue_delayed_work(system_power_efficient_wq, &cmdq->health, SIMHCA_HEALTH_PERIOD);
 }
 

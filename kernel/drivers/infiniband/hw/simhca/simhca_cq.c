@@ -61,15 +61,16 @@ void simhca_cq_error_event(struct simhca_dev *dev, u32 cqn)
 }
 
 /**
- * simhca_cq_comp_event_overdue - find the events that kernel users wait for in vain
+ * simhca_cq_comp_event_overdue - find the events that somebody waits for in vain
  * @dev: the device
+ * @processes: let processes look, too, at all of their CQs: there will be no event any more
  *
- * One event that is lost would keep them from ever going away, and the device with them. To one
- * that is late another does no harm.
+ * One event that is lost would keep a kernel user from ever going away, and the device with him. To
+ * one that is late another does no harm.
  *
  * Context: process.
  */
-void simhca_cq_comp_event_overdue(struct simhca_dev *dev)
+void simhca_cq_comp_event_overdue(struct simhca_dev *dev, bool processes)
 {
 	struct simhca_cq *cq;
 	unsigned long cqn;
@@ -77,27 +78,8 @@ void simhca_cq_comp_event_overdue(struct simhca_dev *dev)
 	/* The lock keeps simhca_cq_forget() away */
 	xa_lock(&dev->cqs);
 	xa_for_each(&dev->cqs, cqn, cq)
-		if (!cq->umem && simhca_kcq_overdue(cq))
+		if (cq->umem ? processes : simhca_kcq_overdue(cq))
 			simhca_cq_comp_event(dev, cqn);
-	xa_unlock(&dev->cqs);
-}
-
-/**
- * simhca_cq_comp_event_all - let everybody look at his CQs, armed or not
- * @dev: the device; there will be no event any more
- *
- * Context: process.
- */
-void simhca_cq_comp_event_all(struct simhca_dev *dev)
-{
-	struct simhca_cq *cq;
-	unsigned long cqn;
-
-	/* The lock keeps simhca_cq_forget() away */
-	xa_lock(&dev->cqs);
-	xa_for_each(&dev->cqs, cqn, cq)
-		if (cq->ibcq.comp_handler)
-			cq->ibcq.comp_handler(&cq->ibcq, cq->ibcq.cq_context);
 	xa_unlock(&dev->cqs);
 }
 

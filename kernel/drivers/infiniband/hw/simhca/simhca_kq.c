@@ -3,7 +3,7 @@
  * simhca: queues of kernel users: rings, posting, polling. Those of processes are the provider's.
  *
  * When the device is given up nothing completes any more. What was posted is flushed by who polls,
- * whom simhca_cq_comp_event_all() wakes, so that everybody can drain his queues.
+ * whom simhca_cq_comp_event_overdue() wakes, so that everybody can drain his queues.
  *
  * A completion is believed only if it is of a request that was posted and not completed: kernel
  * users take it as a pointer to what they have waiting. A device that tells another is given up.
@@ -626,6 +626,7 @@ void simhca_kcq_event(struct simhca_cq *cq)
 	unsigned long flags;
 
 	spin_lock_irqsave(&cq->kcq.lock, flags);
+	cq->kcq.armed = false;
 	cq->kcq.armed_any = false;
 	spin_unlock_irqrestore(&cq->kcq.lock, flags);
 }
@@ -648,20 +649,6 @@ static struct simhca_cqe *simhca_cqe(const struct simhca_cq *cq, u32 index)
 static bool simhca_cqe_ready(const struct simhca_cq *cq, u32 index)
 {
 	return READ_ONCE(simhca_cqe(cq, index)->phase) == !(index & cq->ibcq.cqe);
-}
-
-/**
- * simhca_kcq_overdue - there is something in the CQ, and the event asked for did not come
- * @cq: a CQ of a kernel user
- *
- * Context: any.
- */
-bool simhca_kcq_overdue(struct simhca_cq *cq)
-{
-	struct simhca_kcq *kcq = &cq->kcq;
-
-	guard(spinlock_irqsave)(&kcq->lock);
-	return kcq->armed_any && simhca_cqe_ready(cq, kcq->ci);
 }
 
 static void simhca_store_ci(const struct simhca_cq *cq)
@@ -840,6 +827,25 @@ static bool simhca_nothing_to_flush(struct simhca_kcq *kcq)
 	return true;
 }
 
+/**
+ * simhca_kcq_overdue - somebody waits for an event of a CQ where there is something to poll
+ * @cq: a CQ of a kernel user
+ *
+ * True for one that is armed, so there is a handler; and if a request waits to be flushed, its QP keeps
+ * the CQ alive.
+ *
+ * Context: any.
+ */
+bool simhca_kcq_overdue(struct simhca_cq *cq)
+{
+	struct simhca_dev *dev = to_sdev(cq->ibcq.device);
+	struct simhca_kcq *kcq = &cq->kcq;
+
+	guard(spinlock_irqsave)(&kcq->lock);
+	return kcq->armed && (simhca_cqe_ready(cq, kcq->ci) ||
+			      (READ_ONCE(dev->cmdq.dead) && !simhca_nothing_to_flush(kcq)));
+}
+
 int simhca_poll_cq(struct ib_cq *ibcq, int num_entries, struct ib_wc *wc)
 {
 	struct simhca_dev *dev = to_sdev(ibcq->device);
@@ -875,8 +881,9 @@ int simhca_req_notify_cq(struct ib_cq *ibcq, enum ib_cq_notify_flags flags)
 
 	spin_lock_irqsave(&kcq->lock, irq_flags);
 	/* A pending request for any completion is not weakened (IBTA 11.4.2.2) */
-	if ((flags & IB_CQ_SOLICITED_MASK) == IB_CQ_NEXT_COMP)
+	if ((flags & IB_CQ_SOLICITED_MASK) != IB_CQ_SOLICITED)
 		kcq->armed_any = true;
+	kcq->armed = true;
 	arm = ++kcq->arm_seq << SIMHCA_CQ_ARM_SEQ_SHIFT;
 	if (!kcq->armed_any)
 		arm |= SIMHCA_CQ_ARM_SOLICITED;

@@ -51,7 +51,7 @@ static void simhca_rescan(struct work_struct *work)
 
 static void simhca_failed(struct work_struct *work)
 {
-	simhca_cq_comp_event_all(container_of(work, struct simhca_dev, fail_work));
+	simhca_cq_comp_event_overdue(container_of(work, struct simhca_dev, fail_work), true);
 }
 
 static void simhca_pair(struct simhca_dev *dev, struct net_device *ndev)
@@ -256,6 +256,7 @@ static int simhca_register(struct simhca_dev *dev)
 
 err_notifier:
 	unregister_netdevice_notifier(&dev->netdev_nb);
+	cancel_work_sync(&dev->fail_work);
 	return err;
 }
 
