@@ -161,7 +161,11 @@ check_reports() {
 main() {
 	local series patches build=1
 	own_tree "$@"
-	if [[ ${1:-} == --no-build ]]; then build=0; fi
+	case ${1:-} in
+	'') ;;
+	--no-build) build=0 ;;
+	*) die "check-series: no option $1" ;;
+	esac
 	mkdir -p "$reports"
 	step_if series-unpack "$(kernel_tar_id)" "unpacking Linux for the series" kernel_unpack
 	series=$(kernel_series)

@@ -7,15 +7,6 @@ bdf=$(basename "$(readlink -f "$hca/device")")
 driver=/sys/bus/pci/drivers/simhca
 gid=$(<"$hca/ports/1/gids/1")
 
-# ready WHEN: until the HCA has the GID of its IPv4 address again.
-ready() {
-	for _ in {1..200}; do
-		grep -qsx "$gid" "$hca/ports/1/gids/"* && return
-		sleep 0.1
-	done
-	fail "no GID $1"
-}
-
 sent() { cat "$hca/ports/1/hw_counters/tx_bytes"; }
 
 # Until the client sends, and goes on sending.
@@ -46,7 +37,7 @@ for _ in 1 2 3; do
 	echo "$bdf" >$driver/unbind
 	echo "$bdf" >$driver/bind
 done
-ready "after bind"
+wait_for_gid "$gid"
 
 ib_write_bw -d "$HCA" --run_infinitely -D 60 --mmap="$VRAM_RESOURCE" &>/tmp/server &
 server=$!
@@ -58,7 +49,7 @@ echo "$bdf" >$driver/unbind
 ends_with_error $client client
 ends_with_error $server server
 echo "$bdf" >$driver/bind
-ready "after unbind under traffic"
+wait_for_gid "$gid"
 
 netdev=$(hca_netdev)
 nic=$(basename "$(readlink -f "/sys/class/net/$netdev/device")")
@@ -67,6 +58,6 @@ grep -q DOWN "$hca/ports/1/state" || fail "the port is not down without its netw
 echo "$nic" >/sys/bus/virtio/drivers/virtio_net/bind
 ip address add "$HCA_IP/24" dev "$netdev"
 ip link set "$netdev" up
-ready "after the network device came back"
+wait_for_gid "$gid"
 grep -q ACTIVE "$hca/ports/1/state" || fail "the port is not active"
 expect_reg ok "$HCA" "$VRAM_RESOURCE"

@@ -601,12 +601,12 @@ void simhca_eqs_cleanup(struct simhca_dev *dev);
 /* simhca_sgl.c */
 int simhca_sgl_build(struct simhca_dev *dev, struct ib_umem *umem, u64 length,
 		     struct simhca_sgl *sgl, struct simhca_sgl_chunks *chunks);
+int simhca_sgl_build_table(struct simhca_dev *dev, const struct sg_table *sgt, u64 offset,
+			   u64 length, struct simhca_sgl *sgl, struct simhca_sgl_chunks *chunks);
 void simhca_sgl_free(struct simhca_dev *dev, struct simhca_sgl *sgl,
 		     struct simhca_sgl_chunks *chunks);
 
 /* simhca_uar.c */
-int simhca_sgl_build_table(struct simhca_dev *dev, const struct sg_table *sgt, u64 offset,
-			   u64 length, struct simhca_sgl *sgl, struct simhca_sgl_chunks *chunks);
 void simhca_uar_pool_init(struct simhca_uar_pool *pool, struct simhca_dev *dev,
 			  struct simhca_ucontext *uctx);
 void simhca_uar_pool_cleanup(struct simhca_uar_pool *pool);
