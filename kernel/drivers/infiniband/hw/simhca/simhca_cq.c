@@ -18,8 +18,8 @@
  * @dev: the device
  * @cqn: the CQ
  *
- * Context: hard interrupt of an EQ, of that of the CQ unless the device is confused.
- * simhca_cq_forget() waits for it.
+ * Context: hard interrupt of an EQ, of that of the CQ unless the device is confused, or with the
+ * lock of &simhca_dev.cqs. simhca_cq_forget() waits for it.
  */
 void simhca_cq_comp_event(struct simhca_dev *dev, u32 cqn)
 {

@@ -831,8 +831,8 @@ static bool simhca_nothing_to_flush(struct simhca_kcq *kcq)
  * simhca_kcq_overdue - somebody waits for an event of a CQ where there is something to poll
  * @cq: a CQ of a kernel user
  *
- * True for one that is armed, so there is a handler; and if a request waits to be flushed, its QP keeps
- * the CQ alive.
+ * True for one that is armed, so there is a handler; and if a request waits to be flushed, its QP
+ * keeps the CQ alive.
  *
  * Context: any.
  */
